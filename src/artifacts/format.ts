@@ -1,0 +1,29 @@
+/** What a stored tuned prompt says about itself (manifest.json beside prompt.safetensors and encoder.safetensors). */
+import type { JobResult, Metrics } from '../jobs/contract.ts';
+import type { ResolvedMethod } from '../jobs/method.ts';
+import type { ModelFile } from '../models/manifest.ts';
+
+export interface ArtifactManifest {
+  version: 1;
+  /** Model id: ft:{base}:{owner}:{suffix}:{id}, with :ckpt-step-{n} behind it for a checkpoint. */
+  id: string;
+  owner: string;
+  /** Unix seconds. */
+  createdAt: number;
+  jobId: string;
+  base: { id: string; hash: string; tokenizerSha256: string };
+  kind: 'masked' | 'causal';
+  method: ResolvedMethod;
+  seed: number;
+  /** sha256 of the training, validation and test files as uploaded. */
+  data: { train: string; validation: string | null; test: string | null };
+  virtualTokens: number;
+  width: number;
+  step: number;
+  metrics: Metrics;
+  /** Null for a checkpoint. */
+  result: JobResult | null;
+  software: { ptuned: string; onnxruntime: string; node: string };
+  /** Files beside the manifest with their hashes; written last, so a manifest vouches for what it names. */
+  files: ModelFile[];
+}

@@ -1,0 +1,93 @@
+/** A frozen LM opened in this process, as tuning and inference use it. Implemented in src/lm/open.ts. */
+import type { ModelManifest } from '../models/manifest.ts';
+import type { Candidates } from '../tasks/types.ts';
+
+export type Device = 'cpu' | 'cuda';
+
+export interface LmOptions {
+  /** Intra-op threads of onnxruntime; 0 lets it choose. */
+  threads: number;
+  device: Device;
+}
+
+/** A right-padded batch; all arrays are row-major [rows, length], `targets` is [rows]. */
+export interface LmBatch {
+  rows: number;
+  length: number;
+  ids: BigInt64Array;
+  /** 1 for a token, 0 for padding. */
+  mask: BigInt64Array;
+  /** Row of the prompt table that replaces the word embedding here, -1 for none. */
+  slots: BigInt64Array;
+  /** Position whose logits are read. */
+  targets: BigInt64Array;
+}
+
+/** Prompt rows [rows, width], float32. */
+export interface PromptTable {
+  rows: number;
+  width: number;
+  values: Float32Array;
+}
+
+export interface StepResult {
+  /** Mean cross-entropy over the batch's rows. */
+  loss: number;
+  /** dLoss/dtable [rows, width]. */
+  gradient: Float32Array;
+}
+
+export interface ScoreResult {
+  /** Cross-entropy of each row. */
+  loss: Float32Array;
+  /** 0 when the right candidate scores highest; ties count against it. */
+  rank: Int32Array;
+  /** The candidate that scores highest. */
+  best: Int32Array;
+}
+
+export interface Trainer {
+  /** Loss and gradient with respect to the prompt table; `labels` are candidate indices [rows]. */
+  step(batch: LmBatch, labels: BigInt64Array, table: PromptTable): Promise<StepResult>;
+  close(): Promise<void>;
+}
+
+export interface Scorer {
+  score(batch: LmBatch, labels: BigInt64Array, table: PromptTable): Promise<ScoreResult>;
+  close(): Promise<void>;
+}
+
+/** A causal LM in the middle of generating for several rows. */
+export interface Decoding {
+  /** Rows still generating, as indices into the batch that began. */
+  readonly rows: readonly number[];
+  /** Logits of the next token [rows.length, vocabulary]. */
+  readonly logits: Float32Array;
+  /** Appends one token to each row of `rows`, in their order, and computes the next logits. */
+  advance(tokens: readonly number[]): Promise<void>;
+  /** Keeps only these (a subset of `rows`). */
+  keep(rows: readonly number[]): void;
+}
+
+export interface Predictor {
+  /** Logits at the targets [rows, vocabulary]. Rows may use different parts of one table: different tuned prompts. */
+  logits(batch: LmBatch, table: PromptTable): Promise<Float32Array>;
+  /** Starts generation after each row's last token (causal LMs; `targets` are ignored). */
+  decode(batch: LmBatch, table: PromptTable): Promise<Decoding>;
+  close(): Promise<void>;
+}
+
+export interface Lm {
+  readonly manifest: ModelManifest;
+  /** Word embeddings of the ids [ids.length, width]. */
+  embeddings(ids: readonly number[]): Promise<Float32Array>;
+  /** Mean of the word-embedding table [width]. */
+  meanEmbedding(): Promise<Float32Array>;
+  trainer(candidates: Candidates): Promise<Trainer>;
+  scorer(candidates: Candidates): Promise<Scorer>;
+  predictor(): Promise<Predictor>;
+  close(): Promise<void>;
+}
+
+/** src/lm/open.ts exports `openLm(manifest, options): Promise<Lm>`. */
+export type OpenLm = (manifest: ModelManifest, options: LmOptions) => Promise<Lm>;

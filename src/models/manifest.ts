@@ -1,0 +1,71 @@
+/** What is known of a frozen LM once it was imported. Written by src/lm/import.ts, read by everyone. */
+
+export type InputRole = 'input_ids' | 'attention_mask' | 'position_ids' | 'token_type_ids' | 'past';
+
+export interface ModelInput {
+  name: string;
+  role: InputRole;
+  /** ONNX element type in words: int64, int32, float32, float16. */
+  dtype: string;
+  /** Symbolic dimensions keep their names, unknown ones are null. */
+  shape: (number | string | null)[];
+}
+
+export interface ModelFile {
+  /** Relative to the model's directory. */
+  path: string;
+  bytes: number;
+  sha256: string;
+}
+
+export interface SpecialTokens {
+  pad: number | null;
+  mask: number | null;
+  bos: number | null;
+  eos: number | null;
+  unk: number | null;
+  cls: number | null;
+  sep: number | null;
+}
+
+export interface ModelManifest {
+  version: 1;
+  /** Url-safe, unique in the registry: [A-Za-z0-9._-]+ */
+  id: string;
+  kind: 'masked' | 'causal';
+  /** architectures[0] of config.json, or its model_type. */
+  architecture: string;
+  /** Absolute path of the directory that was imported; weights stay there. */
+  directory: string;
+  /** Relative path of the graph: model.onnx or onnx/model.onnx. */
+  graph: string;
+  /** Opset of the default domain. */
+  opset: number;
+  /** Graph and weight files. */
+  files: ModelFile[];
+  /** sha256 over paths and hashes of `files`: the identity a tuned prompt is bound to. */
+  hash: string;
+  tokenizer: ModelFile;
+  inputs: ModelInput[];
+  /** Name of the logits output [batch, sequence, vocabulary]. */
+  logits: string;
+  embedding: {
+    /** The Gather node and its output, which the spliced prompt rows replace. */
+    node: string;
+    output: string;
+    weight: string;
+    /** Width of the word embedding = width of a prompt row. */
+    width: number;
+    dtype: string;
+  };
+  vocabularySize: number;
+  /** Longest sequence the LM takes, pseudo tokens included. */
+  maxLength: number;
+  specialTokens: SpecialTokens;
+  parameters: number;
+  weightBytes: number;
+  /** Nodes on the path from the embedding to the logits that need a gradient, by op. */
+  gradientPath: Record<string, number>;
+  /** ISO time of the import. */
+  createdAt: string;
+}
