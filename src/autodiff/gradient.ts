@@ -1,0 +1,161 @@
+/**
+ * Reverse-mode automatic differentiation from graph to graph. The rules in src/ops say what one node contributes; this
+ * engine alone walks, reduces to operand shapes, adds up, and stops off the path.
+ */
+import { PtunedError } from '../errors.ts';
+import type { GraphBuilder } from '../onnx/builder.ts';
+import { isFloat } from '../onnx/dtype.ts';
+import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
+import { type Op, opKey, type VjpContext } from '../ops/op.ts';
+import { ops } from '../ops/registry.ts';
+import { unbroadcast } from './unbroadcast.ts';
+
+export interface GradientRequest {
+  /** Gradients that come in from outside: value name to the name of its gradient. */
+  seeds: ReadonlyMap<string, string>;
+  /** Values whose gradients are wanted. */
+  wrt: readonly string[];
+}
+
+/**
+ * Appends nodes that compute the gradients of the `wrt` values and returns their names.
+ * Everything a rule offers is emitted; what no one reads is removed by the prune pass.
+ * @throws PtunedError unsupported_op naming op and node when the path crosses an op without a rule
+ */
+export function appendGradient(builder: GraphBuilder, request: GradientRequest): Map<string, string> {
+  const forward = [...builder.graph.nodes];
+  const path = valuesOnPath(builder, forward, request.wrt);
+  const contributions = new Map<string, string[]>();
+  for (const [value, gradient] of request.seeds) contributions.set(value, [gradient]);
+  const readers = readersOf(forward);
+  const gradientOf = (value: string): string | null => combine(builder, contributions, value);
+
+  for (const node of forward.reverse()) {
+    const active = node.outputs.some((name) => path.has(name) && contributions.has(name));
+    if (!active) continue;
+    const rule = ruleOf(node);
+    const context = vjpContext(builder, node, gradientOf, readers);
+    for (const [i, gradient] of rule(context).entries()) {
+      const value = node.inputs[i];
+      if (gradient === null || value === undefined || !path.has(value)) continue;
+      const list = contributions.get(value) ?? [];
+      list.push(unbroadcast(builder, gradient, value));
+      contributions.set(value, list);
+    }
+  }
+  return new Map(
+    request.wrt.map((value) => {
+      const gradient = gradientOf(value);
+      if (gradient === null)
+        throw new PtunedError('import_refused', `No gradient reaches "${value}": the output does not depend on it.`);
+      return [value, gradient];
+    }),
+  );
+}
+
+/** Values that depend on `wrt` through ops that can pass a gradient on. */
+export function valuesOnPath(builder: GraphBuilder, nodes: readonly Node[], wrt: readonly string[]): Set<string> {
+  const path = new Set(wrt);
+  for (const node of nodes) {
+    if (!node.inputs.some((name) => path.has(name))) continue;
+    const op = ops.get(opKey(node.domain, node.op));
+    if (op !== undefined && typeof op.vjp !== 'function') continue;
+    for (const name of node.outputs) if (name !== '' && isFloat(builder.type(name).dtype)) path.add(name);
+  }
+  return path;
+}
+
+function ruleOf(node: Node): Extract<Op['vjp'], (...args: never[]) => unknown> {
+  const op = ops.get(opKey(node.domain, node.op));
+  if (op === undefined) {
+    throw new PtunedError('unsupported_op', `${describeNode(node)} has no gradient rule.`, {
+      details: { op: node.op, domain: node.domain, node: node.name },
+    });
+  }
+  return op.vjp as Extract<Op['vjp'], (...args: never[]) => unknown>;
+}
+
+function readersOf(nodes: readonly Node[]): Map<string, Node[]> {
+  const readers = new Map<string, Node[]>();
+  for (const node of nodes) {
+    for (const name of new Set(node.inputs)) {
+      const list = readers.get(name);
+      if (list === undefined) readers.set(name, [node]);
+      else list.push(node);
+    }
+  }
+  return readers;
+}
+
+function vjpContext(
+  builder: GraphBuilder,
+  node: Node,
+  gradientOf: (value: string) => string | null,
+  readers: ReadonlyMap<string, Node[]>,
+): VjpContext {
+  return {
+    node,
+    builder,
+    input: (i) => node.inputs[i]!,
+    output(i) {
+      // Optional outputs (LayerNormalization's mean and deviation) come into being when a rule asks for them.
+      while (node.outputs.length <= i) node.outputs.push('');
+      if (node.outputs[i] === '') {
+        node.outputs[i] = builder.fresh(`${node.op}_output${i}`);
+        builder.infer(node);
+      }
+      return node.outputs[i]!;
+    },
+    gradient(i) {
+      const value = node.outputs[i]!;
+      return gradientOf(value) ?? zeros(builder, value);
+    },
+    hasGradient: (i) => gradientOf(node.outputs[i]!) !== null,
+    consumers: (value) => readers.get(value) ?? [],
+  };
+}
+
+function zeros(builder: GraphBuilder, value: string): string {
+  const plain = builder.op('Expand', [builder.constant('float32', 0), builder.op('Shape', [value])]);
+  return builder.type(value).dtype === 'float32' ? plain : builder.op('CastLike', [plain, value]);
+}
+
+/** Sum of a value's contributions; computed once and kept as the only contribution. */
+function combine(builder: GraphBuilder, contributions: Map<string, string[]>, value: string): string | null {
+  const list = contributions.get(value);
+  if (list === undefined) return null;
+  if (list.length === 1) return list[0]!;
+  const total = sumOfProducts(builder, list) ?? list.reduce((sum, one) => builder.op('Add', [sum, one]));
+  contributions.set(value, [total]);
+  return total;
+}
+
+/**
+ * Σ AᵢᵀBᵢ as one product of the stacked rows. A weight used at every step of an unrolled recurrence collects one
+ * outer product a step; adding them up one by one would read and write the whole weight gradient each time.
+ */
+function sumOfProducts(builder: GraphBuilder, list: readonly string[]): string | null {
+  const made = new Map(list.map((name) => [name, null as Node | null]));
+  for (const node of builder.graph.nodes) if (made.has(node.outputs[0]!)) made.set(node.outputs[0]!, node);
+  const nodes = [...made.values()];
+  if (!nodes.every((node) => node !== null && isRowProduct(builder, node))) return null;
+  const stack = (i: number) =>
+    builder.op(
+      'Concat',
+      (nodes as Node[]).map((node) => node.inputs[i]!),
+      { axis: 0 },
+    );
+  const attributes = { transA: 1, transB: 0, alpha: { float: 1 } };
+  return builder.op('FusedMatMul', [stack(0), stack(1)], attributes, { domain: 'com.microsoft' });
+}
+
+function isRowProduct(builder: GraphBuilder, node: Node): boolean {
+  const alpha = node.attributes.get('alpha');
+  return (
+    node.op === 'FusedMatMul' &&
+    intAttribute(node, 'transA', 0) === 1 &&
+    intAttribute(node, 'transB', 0) === 0 &&
+    (alpha === undefined || (alpha.kind === 'float' && alpha.value === 1)) &&
+    node.inputs.every((name) => builder.type(name).shape?.length === 2)
+  );
+}

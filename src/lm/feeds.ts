@@ -1,0 +1,37 @@
+/** Names and types of what the host feeds to every LM program. */
+
+import type { GraphBuilder } from '../onnx/builder.ts';
+import { symbol } from '../onnx/dim.ts';
+import { typeOf } from '../onnx/types.ts';
+
+export const batch = symbol('batch');
+export const sequence = symbol('sequence');
+/** Rows of the prompt table. */
+export const tableRows = symbol('rows');
+
+export const feeds = {
+  /** [batch, sequence] int64 token ids. */
+  ids: 'feed/ids',
+  /** [batch, sequence] int64; 1 token, 0 padding. With a cache: [batch, past + sequence]. */
+  mask: 'feed/mask',
+  /** [batch, sequence] int64; with a cache only, otherwise computed from the mask. */
+  positions: 'feed/positions',
+  /** [batch, sequence] int64: row of the table that replaces the word embedding, -1 for none. */
+  slots: 'feed/slots',
+  /** [rows, width] float32 prompt table. */
+  table: 'feed/table',
+  /** [batch, 1] int64: position whose logits are read. */
+  targets: 'feed/targets',
+  /** [batch, 1] int64: index of the right candidate. */
+  labels: 'feed/labels',
+} as const;
+
+/** Declares an int64 [batch, sequence] input. */
+export function idsInput(builder: GraphBuilder, name: string): string {
+  return builder.input(name, typeOf('int64', [batch, sequence]));
+}
+
+/** Declares an int64 [batch, 1] input. */
+export function targetInput(builder: GraphBuilder, name: string): string {
+  return builder.input(name, typeOf('int64', [batch, 1]));
+}

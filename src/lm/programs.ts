@@ -1,0 +1,112 @@
+/** The graphs a frozen LM runs as: training step, scoring, prediction, embedding look-up. */
+
+import { checkGraph } from '../autodiff/check.ts';
+import { appendGradient } from '../autodiff/gradient.ts';
+import { prune } from '../autodiff/prune.ts';
+import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
+import { symbol } from '../onnx/dim.ts';
+import type { Graph, Model } from '../onnx/ir.ts';
+import { typeOf } from '../onnx/types.ts';
+import { inferNode } from '../ops/registry.ts';
+import type { Candidates } from '../tasks/types.ts';
+import { assemble, type LmGraph } from './assemble.ts';
+import { feeds, targetInput } from './feeds.ts';
+import { focusAtTargets } from './focus.ts';
+import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
+
+export interface Program {
+  model: Model;
+  /** Output names in the order the function's documentation gives. */
+  outputs: string[];
+}
+
+/** ids, mask, slots, table, targets, labels -> loss [], dLoss/dtable [rows, width]. */
+export function trainProgram(lm: LmGraph, candidates: Candidates): Program {
+  const { builder, logits } = assemble(lm, { past: 'empty' });
+  targetInput(builder, feeds.targets);
+  targetInput(builder, feeds.labels);
+  const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
+  const loss = builder.op('ReduceMean', [crossEntropy(builder, scores)], { keepdims: 0 });
+  // What the focus pass replaced must not be differentiated: drop it before the gradient is built.
+  builder.graph.outputs = [{ name: loss, dtype: 'float32', shape: [] }];
+  prune(builder.graph);
+  const seed = builder.constant('float32', 1);
+  const gradient = appendGradient(builder, { seeds: new Map([[loss, seed]]), wrt: [feeds.table] }).get(feeds.table)!;
+  return finish(lm, builder, [loss, gradient]);
+}
+
+/** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */
+export function scoreProgram(lm: LmGraph, candidates: Candidates): Program {
+  const { builder, logits } = assemble(lm, { past: 'empty' });
+  targetInput(builder, feeds.targets);
+  targetInput(builder, feeds.labels);
+  const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
+  const best = builder.op('ArgMax', [scores], { axis: 2, keepdims: 0 });
+  return finish(lm, builder, [crossEntropy(builder, scores), rankOfLabel(builder, scores), best]);
+}
+
+/** ids, mask, slots, table, targets -> logits [batch, 1, V] float32. */
+export function predictProgram(lm: LmGraph): Program {
+  const { builder, logits } = assemble(lm, { past: 'empty' });
+  targetInput(builder, feeds.targets);
+  return finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]);
+}
+
+export interface CachedProgram extends Program {
+  /** Past inputs and the outputs that become them in the next step, in the same order. */
+  past: { input: string; output: string; dtype: string; heads: number; size: number }[];
+}
+
+/** ids, mask, positions, slots, table, targets and past inputs -> logits [batch, 1, V], then the new past. */
+export function cachedProgram(lm: LmGraph): CachedProgram {
+  const { builder, logits } = assemble(lm, { past: 'inputs' });
+  targetInput(builder, feeds.targets);
+  const past = lm.inputs
+    .filter((input) => input.role === 'past')
+    .map((input) => ({
+      input: input.name,
+      output: input.name.replace(/^past_key_values/, 'present'),
+      dtype: input.dtype,
+      heads: Number(input.shape[1]),
+      size: Number(input.shape[3]),
+    }));
+  const program = finish(lm, builder, [
+    asFloat32(builder, focusAtTargets(builder, logits)),
+    ...past.map((one) => one.output),
+  ]);
+  return { ...program, past };
+}
+
+/** ids [k] -> word embeddings [k, width] and the mean of the table [width], both float32. */
+export function embeddingProgram(lm: LmGraph, weight: string): Program {
+  const builder = createBuilder(emptyGraph('embedding'), inferNode);
+  const tensor = lm.model.graph.initializers.get(weight)!;
+  builder.graph.initializers.set(weight, tensor);
+  builder.types.set(weight, typeOf(tensor.dtype, tensor.dims));
+  builder.input(feeds.ids, typeOf('int64', [symbol('count')]));
+  const rows = asFloat32(builder, builder.op('Gather', [weight, feeds.ids], { axis: 0 }));
+  const mean = builder.op('ReduceMean', [asFloat32(builder, weight), builder.constant('int64', [0])], { keepdims: 0 });
+  return finish(lm, builder, [rows, mean]);
+}
+
+function asFloat32(builder: GraphBuilder, value: string): string {
+  return builder.type(value).dtype === 'float32' ? value : builder.op('Cast', [value], { to: 1 });
+}
+
+function finish(lm: LmGraph, builder: GraphBuilder, outputs: string[]): Program {
+  const { graph } = builder;
+  graph.outputs = outputs.map((name) => {
+    const type = builder.type(name);
+    return { name, dtype: type.dtype, shape: type.shape };
+  });
+  prune(graph);
+  dropUnusedInputs(graph);
+  checkGraph(graph, 'program');
+  return { model: { ...lm.model, graph }, outputs };
+}
+
+/** A causal LM without padding logic may not read every feed; onnxruntime refuses feeds a graph does not declare. */
+function dropUnusedInputs(graph: Graph): void {
+  const read = new Set([...graph.nodes.flatMap((node) => node.inputs), ...graph.outputs.map((output) => output.name)]);
+  graph.inputs = graph.inputs.filter((input) => read.has(input.name));
+}

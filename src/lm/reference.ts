@@ -1,0 +1,90 @@
+/** Loss and prompt gradient of an LM against a recorded reference (PyTorch's, in the form of a reference.safetensors). */
+import { join } from 'node:path';
+import { readSafetensors } from '../artifacts/safetensors.ts';
+import { PtunedError } from '../errors.ts';
+import type { Candidates } from '../tasks/types.ts';
+import { inspectDirectory } from './inspect.ts';
+import { trainProgram } from './programs.ts';
+import { batchFeeds, openProgram } from './run-program.ts';
+import type { LmBatch, PromptTable } from './types.ts';
+
+export interface ReferenceCheck {
+  lossError: number;
+  gradientError: number;
+}
+
+export interface Reference {
+  batch: LmBatch;
+  labels: BigInt64Array;
+  table: PromptTable;
+  loss: number;
+  gradient: Float32Array;
+}
+
+/** The whole vocabulary as candidates. */
+export function vocabularyCandidates(size: number): Candidates {
+  return {
+    count: size,
+    width: 1,
+    ids: Int32Array.from({ length: size }, (_, i) => i),
+    weights: new Float32Array(size).fill(1),
+    names: [],
+  };
+}
+
+/** Reads what PyTorch computed. @throws PtunedError damaged_artifact, missing_file */
+export async function readReference(path: string): Promise<Reference> {
+  const tensors = await readSafetensors(path);
+  const get = (name: string) => {
+    const found = tensors.get(name);
+    if (found === undefined) throw new PtunedError('missing_file', `${path} has no tensor "${name}".`);
+    return found;
+  };
+  const ids = get('input_ids');
+  const [rows, length] = ids.shape as [number, number];
+  const prompt = get('prompt');
+  return {
+    batch: {
+      rows,
+      length,
+      ids: ids.data as BigInt64Array,
+      mask: get('attention_mask').data as BigInt64Array,
+      slots: get('slots').data as BigInt64Array,
+      targets: get('target_position').data as BigInt64Array,
+    },
+    labels: get('label').data as BigInt64Array,
+    table: { rows: prompt.shape[0]!, width: prompt.shape[1]!, values: prompt.data as Float32Array },
+    loss: (get('loss').data as Float32Array)[0]!,
+    gradient: get('prompt_gradient').data as Float32Array,
+  };
+}
+
+/** Runs one training step on the folder's LM and compares. */
+export async function checkReference(folder: string): Promise<ReferenceCheck> {
+  const reference = await readReference(join(folder, 'reference.safetensors'));
+  const lm = inspectDirectory(folder);
+  const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
+  const runner = await openProgram(program, { threads: 1, device: 'cpu', directory: lm.graphDirectory });
+  try {
+    const [loss, gradient] = await runner.run(batchFeeds(reference.batch, reference.table, reference.labels));
+    return {
+      lossError: Math.abs((loss as Float32Array)[0]! - reference.loss) / Math.abs(reference.loss),
+      gradientError: relativeError(gradient as Float32Array, reference.gradient),
+    };
+  } finally {
+    await runner.close();
+  }
+}
+
+/** ‖a − b‖ / ‖b‖ in the Euclidean norm; NaN and a difference in length count as infinite. */
+export function relativeError(found: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (found.length !== expected.length) return Infinity;
+  let difference = 0;
+  let size = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += (found[i]! - expected[i]!) ** 2;
+    size += expected[i]! ** 2;
+  }
+  const error = Math.sqrt(difference / size);
+  return Number.isNaN(error) ? Infinity : error;
+}

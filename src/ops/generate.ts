@@ -1,0 +1,96 @@
+/** Ops that make values from shapes and constants: no gradient passes through them. */
+import { type Dim, divideDims, productOf, subtractDims, unknownDim } from '../onnx/dim.ts';
+import { dtypeName } from '../onnx/dtype.ts';
+import { intAttribute, type Node } from '../onnx/ir.ts';
+import { numbersOf, type TensorType, typeOf, typeOfTensor } from '../onnx/types.ts';
+import type { Infer, Op } from './op.ts';
+import { required } from './shared.ts';
+
+const none = { none: 'depends on shapes only' };
+
+const shapeInfer: Infer = (node, inputs) => {
+  const { shape } = required(node, inputs, 0);
+  if (shape === null) return [typeOf('int64', [unknownDim()])];
+  const end = node.attributes.has('end') ? intAttribute(node, 'end', 0) : undefined;
+  const picked = shape.slice(intAttribute(node, 'start', 0), end);
+  return [typeOf('int64', [picked.length], picked)];
+};
+
+const sizeInfer: Infer = (node, inputs) => {
+  const { shape } = required(node, inputs, 0);
+  return [typeOf('int64', [], shape === null ? null : [productOf(shape)])];
+};
+
+const rangeInfer: Infer = (node, inputs) => {
+  const [start, limit, delta] = [0, 1, 2].map((i) => required(node, inputs, i));
+  const [from, to, step] = [start!.value?.[0], limit!.value?.[0], delta!.value?.[0]];
+  const length =
+    from === undefined || to === undefined || step === undefined ? null : divideDims(subtractDims(to, from), step);
+  const numeric = typeof length === 'number' && typeof from === 'number' && typeof step === 'number' && length <= 64;
+  const value = numeric ? Array.from({ length }, (_, i) => from + i * step) : null;
+  return [typeOf(start!.dtype, [length ?? unknownDim()], value)];
+};
+
+const constantOfShapeInfer: Infer = (node, inputs) => {
+  const wanted = required(node, inputs, 0);
+  const rank = wanted.shape?.[0];
+  const shape = wanted.value ?? (typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null);
+  const fill = node.attributes.get('value');
+  const tensor = fill?.kind === 'tensor' ? fill.value : null;
+  const element = tensor === null ? 0 : (numbersOf(tensor)?.[0] ?? null);
+  const count = shape === null ? null : productOf(shape);
+  const known = typeof count === 'number' && count <= 64 && element !== null;
+  return [typeOf(tensor?.dtype ?? 'float32', shape, known ? Array.from({ length: count }, () => element) : null)];
+};
+
+const constantInfer: Infer = (node) => {
+  const value = node.attributes.get('value');
+  if (value?.kind === 'tensor') return [typeOfTensor(value.value)];
+  const [first] = node.attributes;
+  const attribute = first?.[1];
+  switch (attribute?.kind) {
+    case 'int':
+      return [typeOf('int64', [], [attribute.value])];
+    case 'float':
+      return [typeOf('float32', [], [attribute.value])];
+    case 'ints':
+      return [typeOf('int64', [attribute.value.length], attribute.value)];
+    case 'floats':
+      return [typeOf('float32', [attribute.value.length], attribute.value)];
+    default:
+      return [typeOf('string', null)];
+  }
+};
+
+const oneHotInfer: Infer = (node, inputs) => {
+  const indices = required(node, inputs, 0);
+  const depth = inputs[1]?.value?.[0] ?? unknownDim();
+  const axis = intAttribute(node, 'axis', -1);
+  const dtype = required(node, inputs, 2).dtype;
+  if (indices.shape === null) return [typeOf(dtype, null)];
+  const at = axis < 0 ? axis + indices.shape.length + 1 : axis;
+  return [typeOf(dtype, [...indices.shape.slice(0, at), depth, ...indices.shape.slice(at)])];
+};
+
+function likeWithDtype(node: Node, inputs: (TensorType | null)[]): TensorType[] {
+  const like = required(node, inputs, 0);
+  const code = intAttribute(node, 'dtype', 0);
+  return [typeOf(code === 0 ? like.dtype : dtypeName(code, node.name), like.shape)];
+}
+
+const nonZeroInfer: Infer = (node, inputs) => {
+  const { shape } = required(node, inputs, 0);
+  const rows: Dim = shape?.length ?? unknownDim();
+  return [typeOf('int64', [rows, unknownDim()])];
+};
+
+export const generateOps: Op[] = [
+  { name: 'Constant', infer: constantInfer, vjp: none },
+  { name: 'Shape', infer: shapeInfer, vjp: none },
+  { name: 'Size', infer: sizeInfer, vjp: none },
+  { name: 'Range', infer: rangeInfer, vjp: none },
+  { name: 'ConstantOfShape', infer: constantOfShapeInfer, vjp: none },
+  { name: 'EyeLike', infer: likeWithDtype, vjp: none },
+  { name: 'OneHot', infer: oneHotInfer, vjp: none },
+  { name: 'NonZero', infer: nonZeroInfer, vjp: { none: 'yields positions' } },
+];

@@ -1,0 +1,269 @@
+/** Ops that rearrange elements: their gradients rearrange back. */
+import { addDims, type Dim, divideDims, multiplyDims, productOf, unknownDim } from '../onnx/dim.ts';
+import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
+import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
+import type { Infer, Op, Vjp, VjpContext } from './op.ts';
+import { knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
+
+/**
+ * `value` in the shape of `like`. With at most one symbolic dimension the target is a constant with -1, else the run
+ * time's shape is asked: the forward op's own shape input may hold 0 and -1, which mean something else here.
+ */
+export function reshapeLike(c: VjpContext, value: string, like: string): string {
+  const { builder } = c;
+  const shape = builder.shape(like);
+  const symbolic = shape.filter((dim) => typeof dim !== 'number').length;
+  const constant = symbolic <= 1 && !shape.includes(0);
+  const target = constant
+    ? builder.constant(
+        'int64',
+        shape.map((dim) => (typeof dim === 'number' ? dim : -1)),
+      )
+    : builder.op('Shape', [like]);
+  return builder.op('Reshape', [value, target]);
+}
+
+const backToInput: Vjp = (c) => [reshapeLike(c, c.gradient(0), c.input(0)), ...c.node.inputs.slice(1).map(() => null)];
+
+const reshapeInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const target = required(node, inputs, 1);
+  const keepZero = intAttribute(node, 'allowzero', 0) === 1;
+  const value = target.value;
+  if (value === null) {
+    const rank = target.shape?.[0];
+    const shape = typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null;
+    return [typeOf(data.dtype, shape)];
+  }
+  const shape = value.map((dim, i): Dim => (dim === 0 && !keepZero ? (data.shape?.[i] ?? unknownDim()) : dim));
+  const open = shape.indexOf(-1);
+  if (open >= 0) {
+    const known = productOf(shape.filter((_, i) => i !== open));
+    const total = data.shape === null ? null : productOf(data.shape);
+    shape[open] = (total === null ? null : divideDims(total, known)) ?? unknownDim();
+  }
+  return [typeOf(data.dtype, shape, data.value)];
+};
+
+const transposeInfer: Infer = (node, inputs) => {
+  const { dtype, shape } = required(node, inputs, 0);
+  if (shape === null) return [typeOf(dtype, null)];
+  const order = permutation(node, shape.length);
+  return [
+    typeOf(
+      dtype,
+      order.map((axis) => shape[axis]!),
+    ),
+  ];
+};
+
+function permutation(node: Node, rank: number): number[] {
+  return intsAttribute(node, 'perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
+}
+
+const transposeVjp: Vjp = (c) => {
+  const order = permutation(c.node, c.builder.shape(c.input(0)).length);
+  const inverse = order.map((_, i) => order.indexOf(i));
+  return [c.builder.op('Transpose', [c.gradient(0)], { perm: inverse })];
+};
+
+const unsqueezeInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const axes = knownNumbers(inputs[1]);
+  if (data.shape === null || axes === null) return [typeOf(data.dtype, null)];
+  const rank = data.shape.length + axes.length;
+  const places = axes.map((axis) => normalAxis(node, axis, rank));
+  const rest = [...data.shape];
+  const shape = Array.from({ length: rank }, (_, i): Dim => (places.includes(i) ? 1 : rest.shift()!));
+  return [typeOf(data.dtype, shape, data.value)];
+};
+
+const squeezeInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const given = inputs[1] ?? null;
+  const axes = knownNumbers(given);
+  if (data.shape === null || (given !== null && axes === null)) return [typeOf(data.dtype, null)];
+  const { shape: dims } = data;
+  // Without axes every dimension of 1 goes; symbolic ones are taken to be larger, as exporters mean them.
+  const dropped =
+    axes?.map((axis) => normalAxis(node, axis, dims.length)) ?? dims.flatMap((dim, i) => (dim === 1 ? [i] : []));
+  return [
+    typeOf(
+      data.dtype,
+      dims.filter((_, i) => !dropped.includes(i)),
+      data.value,
+    ),
+  ];
+};
+
+const flattenInfer: Infer = (node, inputs) => {
+  const { dtype, shape } = required(node, inputs, 0);
+  if (shape === null) return [typeOf(dtype, [unknownDim(), unknownDim()])];
+  const axis = intAttribute(node, 'axis', 1);
+  const at = axis < 0 ? axis + shape.length : axis;
+  return [typeOf(dtype, [productOf(shape.slice(0, at)), productOf(shape.slice(at))])];
+};
+
+const expandInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const target = required(node, inputs, 1);
+  const rank = target.shape?.[0];
+  const wanted = target.value ?? (typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null);
+  const shape = broadcastShapes(data.shape, wanted, unknownDim);
+  const single = data.value?.length === 1 && shape !== null ? productOf(shape) : null;
+  const value =
+    typeof single === 'number' && single <= 64 ? Array.from({ length: single }, () => data.value![0]!) : null;
+  return [typeOf(data.dtype, shape, value)];
+};
+
+const tileInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const repeats = required(node, inputs, 1).value;
+  const shape =
+    data.shape?.map((dim, i) => (repeats?.[i] === undefined ? unknownDim() : multiplyDims(dim, repeats[i]))) ?? null;
+  return [typeOf(data.dtype, shape)];
+};
+
+/** Reshape to [repeat, dim, repeat, dim, …], then sum over the repeats. */
+const tileVjp: Vjp = (c) => {
+  const b = c.builder;
+  const rank = b.shape(c.input(0)).length;
+  const dims = b.op('Shape', [c.input(0)]);
+  const pairs = b.op('Concat', [asColumn(c, c.input(1)), asColumn(c, dims)], { axis: 1 });
+  const folded = b.op('Reshape', [c.gradient(0), b.op('Reshape', [pairs, b.constant('int64', [2 * rank])])]);
+  const axes = b.constant(
+    'int64',
+    Array.from({ length: rank }, (_, i) => 2 * i),
+  );
+  return [reshapeLike(c, b.op('ReduceSum', [folded, axes], { keepdims: 0 }), c.input(0)), null];
+};
+
+function asColumn(c: VjpContext, list: string): string {
+  return c.builder.op('Unsqueeze', [list, c.builder.constant('int64', [1])]);
+}
+
+const concatInfer: Infer = (node, inputs) => {
+  const first = required(node, inputs, 0);
+  const parts = inputs.filter((one) => one !== null);
+  const value = parts.every((part) => part.value !== null) ? parts.flatMap((part) => part.value!) : null;
+  const known = parts.find((part) => part.shape !== null)?.shape ?? null;
+  if (known === null) return [typeOf(first.dtype, null)];
+  const axis = normalAxis(node, intAttribute(node, 'axis', 0), known.length);
+  const shape = known.map((dim, i) => {
+    if (i !== axis) return parts.map((part) => part.shape?.[i]).find((one) => typeof one === 'number') ?? dim;
+    return parts.some((part) => part.shape === null)
+      ? unknownDim()
+      : parts.reduce<Dim>((sum, part) => addDims(sum, part.shape![axis]!), 0);
+  });
+  return [typeOf(first.dtype, shape, known.length === 1 ? value : null)];
+};
+
+/** Split by the inputs' own sizes along the axis, asked at run time where they are symbolic. */
+const concatVjp: Vjp = (c) => {
+  const b = c.builder;
+  const rank = b.shape(c.input(0)).length;
+  const axis = normalAxis(c.node, intAttribute(c.node, 'axis', 0), rank);
+  const sizes = c.node.inputs.map((name) => b.shape(name)[axis]!);
+  const split = sizes.every((size) => typeof size === 'number')
+    ? b.constant('int64', sizes as number[])
+    : b.op(
+        'Concat',
+        c.node.inputs.map((name) => b.op('Shape', [name], { start: axis, end: axis + 1 })),
+        { axis: 0 },
+      );
+  return b.emit('Split', [c.gradient(0), split], { axis }, { outputs: sizes.length });
+};
+
+const splitInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const axis = data.shape === null ? 0 : normalAxis(node, intAttribute(node, 'axis', 0), data.shape.length);
+  const sizes = inputs[1]?.value ?? null;
+  const count = node.outputs.length;
+  return node.outputs.map((_, i) => {
+    const even = data.shape === null ? null : divideDims(data.shape[axis]!, count);
+    const size = sizes?.[i] ?? (inputs[1] === null || inputs[1] === undefined ? even : null) ?? unknownDim();
+    return typeOf(
+      data.dtype,
+      data.shape?.map((dim, at) => (at === axis ? size : dim)) ?? null,
+      splitValue(data, sizes, i),
+    );
+  });
+};
+
+function splitValue(data: TensorType, sizes: Dim[] | null, i: number): Dim[] | null {
+  if (data.value === null || data.shape?.length !== 1 || sizes === null) return null;
+  if (!sizes.every((size) => typeof size === 'number')) return null;
+  const start = (sizes.slice(0, i) as number[]).reduce((sum, size) => sum + size, 0);
+  return data.value.slice(start, start + (sizes[i] as number));
+}
+
+const splitVjp: Vjp = (c) => {
+  const axis = intAttribute(c.node, 'axis', 0);
+  const parts = c.node.outputs.map((_, i) => c.gradient(i));
+  return [c.builder.op('Concat', parts, { axis }), ...c.node.inputs.slice(1).map(() => null)];
+};
+
+const padInfer: Infer = (node, inputs) => {
+  const data = required(node, inputs, 0);
+  const pads = inputs[1]?.value ?? null;
+  const rank = data.shape?.length ?? 0;
+  const axes = inputs[3] === undefined || inputs[3] === null ? null : knownNumbers(inputs[3]);
+  const places = axes?.map((axis) => normalAxis(node, axis, rank)) ?? Array.from({ length: rank }, (_, i) => i);
+  const shape = data.shape?.map((dim, i): Dim => {
+    const at = places.indexOf(i);
+    if (pads === null) return unknownDim();
+    return at < 0 ? dim : addDims(dim, addDims(pads[at]!, pads[at + places.length]!));
+  });
+  return [typeOf(data.dtype, shape ?? null)];
+};
+
+/** Cuts the padding off again: Slice from the leading pads to pads + dims. Constant mode only. */
+const padVjp: Vjp = (c) => {
+  const b = c.builder;
+  const mode = stringAttribute(c.node, 'mode', 'constant');
+  if (mode !== 'constant') throw new Error(`Pad in mode ${mode} has no gradient rule`);
+  const rank = b.shape(c.input(0)).length;
+  const axes = c.node.inputs[3] ?? '';
+  const count = axes === '' ? rank : (b.shape(axes)[0] as number);
+  const begin = b.op('Slice', [c.input(1), b.constant('int64', [0]), b.constant('int64', [count])]);
+  const dims = b.op('Shape', [c.input(0)]);
+  const sizes = axes === '' ? dims : b.op('Gather', [dims, axes], { axis: 0 });
+  const axisList =
+    axes === ''
+      ? b.constant(
+          'int64',
+          Array.from({ length: rank }, (_, i) => i),
+        )
+      : axes;
+  const cut = b.op('Slice', [c.gradient(0), begin, b.op('Add', [begin, sizes]), axisList]);
+  return [cut, ...c.node.inputs.slice(1).map(() => null)];
+};
+
+const cumSumVjp: Vjp = (c) => [
+  c.builder.op('CumSum', [c.gradient(0), c.input(1)], {
+    exclusive: intAttribute(c.node, 'exclusive', 0),
+    reverse: 1 - intAttribute(c.node, 'reverse', 0),
+  }),
+  null,
+];
+
+const triluVjp: Vjp = (c) => [
+  c.builder.op('Trilu', [c.gradient(0), ...c.node.inputs.slice(1)], { upper: intAttribute(c.node, 'upper', 1) }),
+  ...c.node.inputs.slice(1).map(() => null),
+];
+
+export const layoutOps: Op[] = [
+  { name: 'Reshape', infer: reshapeInfer, vjp: backToInput },
+  { name: 'Flatten', infer: flattenInfer, vjp: backToInput },
+  { name: 'Squeeze', infer: squeezeInfer, vjp: backToInput },
+  { name: 'Unsqueeze', infer: unsqueezeInfer, vjp: backToInput },
+  { name: 'Transpose', infer: transposeInfer, vjp: transposeVjp },
+  // The engine itself sums over what Expand stretched.
+  { name: 'Expand', infer: expandInfer, vjp: (c) => [c.gradient(0), null] },
+  { name: 'Tile', infer: tileInfer, vjp: tileVjp },
+  { name: 'Concat', infer: concatInfer, vjp: concatVjp },
+  { name: 'Split', infer: splitInfer, vjp: splitVjp },
+  { name: 'Pad', infer: padInfer, vjp: padVjp },
+  { name: 'CumSum', infer: likeFirst, vjp: cumSumVjp },
+  { name: 'Trilu', infer: likeFirst, vjp: triluVjp },
+];

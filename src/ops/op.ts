@@ -1,0 +1,40 @@
+/** What an op is to this project: one record with its shape inference and its vector-Jacobian product beside each other. */
+import type { GraphBuilder } from '../onnx/builder.ts';
+import type { Node } from '../onnx/ir.ts';
+import type { TensorType } from '../onnx/types.ts';
+
+export type Infer = (node: Node, inputs: (TensorType | null)[]) => TensorType[];
+
+export interface VjpContext {
+  readonly node: Node;
+  readonly builder: GraphBuilder;
+  /** Name of input i. */
+  input(i: number): string;
+  /** Name of output i of the forward node, which gains that (optional) output when it has none yet. */
+  output(i: number): string;
+  /** Incoming gradient of output i; zeros of its shape where nothing downstream uses it. */
+  gradient(i: number): string;
+  hasGradient(i: number): boolean;
+  /** Forward nodes that read a value. */
+  consumers(value: string): readonly Node[];
+}
+
+/**
+ * One gradient per input, null for none. A gradient may have the broadcast shape of the output: the engine reduces it to
+ * the input's shape, adds up contributions, and drops what no one asked for.
+ */
+export type Vjp = (context: VjpContext) => (string | null)[];
+
+export interface Op {
+  name: string;
+  /** "" (default) or com.microsoft. */
+  domain?: string;
+  infer: Infer;
+  /** Vector-Jacobian product in ops of the inference runtime, or why the op has no gradient. */
+  vjp: Vjp | { none: string };
+}
+
+/** Name and domain in one string, as the registry keys ops. */
+export function opKey(domain: string, name: string): string {
+  return domain === '' ? name : `${domain}.${name}`;
+}

@@ -1,0 +1,179 @@
+/** Elementwise ops of one input. With y = f(x) the gradient is dY · f'(x), written with y where that is cheaper. */
+import { type DType, dtypeName, isFloat } from '../onnx/dtype.ts';
+import { floatAttribute, intAttribute, stringAttribute } from '../onnx/ir.ts';
+import { typeOf } from '../onnx/types.ts';
+import type { Infer, Op, Vjp, VjpContext } from './op.ts';
+import { likeFirst, required } from './shared.ts';
+
+/** A scalar of the element type of input 0. */
+export function scalar(c: VjpContext, value: number): string {
+  const { dtype } = c.builder.type(c.input(0));
+  if (dtype === 'float32' || dtype === 'float16' || dtype === 'float64') return c.builder.constant(dtype, value);
+  return c.builder.op('Cast', [c.builder.constant('float32', value)], { to: 16 });
+}
+
+function derivative(compute: (c: VjpContext) => string): Vjp {
+  return (c) => [c.builder.op('Mul', [c.gradient(0), compute(c)])];
+}
+
+const castInfer: Infer = (node, inputs) => {
+  const from = required(node, inputs, 0);
+  const to = dtypeName(intAttribute(node, 'to', 1), `Cast "${node.name}"`);
+  const truncate = isFloat(from.dtype) && !isFloat(to);
+  const value = from.value?.map((one) => (typeof one === 'number' && truncate ? Math.trunc(one) : one)) ?? null;
+  return [typeOf(to, from.shape, to === 'bool' ? (value?.map((one) => (one === 0 ? 0 : 1)) ?? null) : value)];
+};
+
+const dtypeCodes: Partial<Record<DType, number>> = { float32: 1, float16: 10, float64: 11, bfloat16: 16 };
+
+const passValue: Infer = (node, inputs) => {
+  const first = required(node, inputs, 0);
+  return [first];
+};
+
+/** Folds a function over known numeric elements. */
+function folding(compute: (x: number) => number): Infer {
+  return (node, inputs) => {
+    const first = required(node, inputs, 0);
+    const numeric = first.value?.every((one) => typeof one === 'number') ?? false;
+    return [typeOf(first.dtype, first.shape, numeric ? (first.value as number[]).map(compute) : null)];
+  };
+}
+
+/** Φ(x) + x·φ(x), the derivative of x·Φ(x) with the normal distribution (Hendrycks and Gimpel, arXiv 1606.08415). */
+function geluErf(c: VjpContext): string {
+  const b = c.builder;
+  const x = c.input(0);
+  const erf = b.op('Erf', [b.op('Mul', [x, scalar(c, Math.SQRT1_2)])]);
+  const cdf = b.op('Mul', [b.op('Add', [erf, scalar(c, 1)]), scalar(c, 0.5)]);
+  const density = b.op('Exp', [b.op('Mul', [b.op('Mul', [x, x]), scalar(c, -0.5)])]);
+  return b.op('Add', [cdf, b.op('Mul', [b.op('Mul', [x, density]), scalar(c, 1 / Math.sqrt(2 * Math.PI))])]);
+}
+
+/** Derivative of x·σ(2u), u = √(2/π)(x + 0.044715x³): s + y(1−s)·2u′ with s = σ(2u). */
+function geluTanh(c: VjpContext): string {
+  const b = c.builder;
+  const x = c.input(0);
+  const k = 2 * Math.sqrt(2 / Math.PI);
+  const square = b.op('Mul', [x, x]);
+  const inner = b.op('Add', [b.op('Mul', [square, scalar(c, k * 0.044715)]), scalar(c, k)]);
+  const s = b.op('Sigmoid', [b.op('Mul', [x, inner])]);
+  const slope = b.op('Add', [b.op('Mul', [square, scalar(c, 3 * k * 0.044715)]), scalar(c, k)]);
+  const rest = b.op('Sub', [scalar(c, 1), s]);
+  return b.op('Mul', [s, b.op('Add', [scalar(c, 1), b.op('Mul', [b.op('Mul', [x, rest]), slope])])]);
+}
+
+/** dY where a condition holds, 0 elsewhere. */
+function gated(condition: (c: VjpContext) => string, otherwise?: (c: VjpContext) => string): Vjp {
+  return (c) => [c.builder.op('Where', [condition(c), c.gradient(0), otherwise?.(c) ?? scalar(c, 0)])];
+}
+
+export const unaryOps: Op[] = [
+  { name: 'Identity', infer: passValue, vjp: (c) => [c.gradient(0)] },
+  { name: 'Neg', infer: folding((x) => -x), vjp: (c) => [c.builder.op('Neg', [c.gradient(0)])] },
+  { name: 'Abs', infer: folding(Math.abs), vjp: derivative((c) => c.builder.op('Sign', [c.input(0)])) },
+  { name: 'Exp', infer: likeFirst, vjp: derivative((c) => c.output(0)) },
+  { name: 'Log', infer: likeFirst, vjp: (c) => [c.builder.op('Div', [c.gradient(0), c.input(0)])] },
+  { name: 'Sin', infer: likeFirst, vjp: derivative((c) => c.builder.op('Cos', [c.input(0)])) },
+  {
+    name: 'Cos',
+    infer: likeFirst,
+    vjp: derivative((c) => c.builder.op('Neg', [c.builder.op('Sin', [c.input(0)])])),
+  },
+  {
+    name: 'Sqrt',
+    infer: folding(Math.sqrt),
+    vjp: (c) => [c.builder.op('Div', [c.builder.op('Mul', [c.gradient(0), scalar(c, 0.5)]), c.output(0)])],
+  },
+  {
+    name: 'Reciprocal',
+    infer: folding((x) => 1 / x),
+    vjp: derivative((c) => c.builder.op('Neg', [c.builder.op('Mul', [c.output(0), c.output(0)])])),
+  },
+  {
+    name: 'Erf',
+    infer: likeFirst,
+    vjp: derivative((c) => {
+      const exponent = c.builder.op('Neg', [c.builder.op('Mul', [c.input(0), c.input(0)])]);
+      return c.builder.op('Mul', [c.builder.op('Exp', [exponent]), scalar(c, 2 / Math.sqrt(Math.PI))]);
+    }),
+  },
+  {
+    name: 'Tanh',
+    infer: likeFirst,
+    vjp: derivative((c) => c.builder.op('Sub', [scalar(c, 1), c.builder.op('Mul', [c.output(0), c.output(0)])])),
+  },
+  {
+    name: 'Sigmoid',
+    infer: likeFirst,
+    vjp: derivative((c) => c.builder.op('Mul', [c.output(0), c.builder.op('Sub', [scalar(c, 1), c.output(0)])])),
+  },
+  { name: 'Softplus', infer: likeFirst, vjp: derivative((c) => c.builder.op('Sigmoid', [c.input(0)])) },
+  { name: 'Relu', infer: likeFirst, vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)])) },
+  {
+    name: 'LeakyRelu',
+    infer: likeFirst,
+    vjp: gated(
+      (c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)]),
+      (c) => c.builder.op('Mul', [c.gradient(0), scalar(c, floatAttribute(c.node, 'alpha', 0.01))]),
+    ),
+  },
+  {
+    name: 'Elu',
+    infer: likeFirst,
+    // For x < 0: y = α(eˣ − 1), so y′ = y + α.
+    vjp: gated(
+      (c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)]),
+      (c) => {
+        const slope = c.builder.op('Add', [c.output(0), scalar(c, floatAttribute(c.node, 'alpha', 1))]);
+        return c.builder.op('Mul', [c.gradient(0), slope]);
+      },
+    ),
+  },
+  {
+    name: 'HardSigmoid',
+    infer: likeFirst,
+    vjp: (c) => {
+      const b = c.builder;
+      const above = b.op('Greater', [c.output(0), scalar(c, 0)]);
+      const below = b.op('Less', [c.output(0), scalar(c, 1)]);
+      const slope = b.op('Mul', [c.gradient(0), scalar(c, floatAttribute(c.node, 'alpha', 0.2))]);
+      return [b.op('Where', [b.op('And', [above, below]), slope, scalar(c, 0)])];
+    },
+  },
+  {
+    name: 'Mish',
+    infer: likeFirst,
+    // y = x·t, t = tanh(softplus x): y′ = t + x·(1 − t²)·σ(x).
+    vjp: derivative((c) => {
+      const b = c.builder;
+      const t = b.op('Tanh', [b.op('Softplus', [c.input(0)])]);
+      const inner = b.op('Mul', [b.op('Sub', [scalar(c, 1), b.op('Mul', [t, t])]), b.op('Sigmoid', [c.input(0)])]);
+      return b.op('Add', [t, b.op('Mul', [c.input(0), inner])]);
+    }),
+  },
+  {
+    name: 'Gelu',
+    infer: likeFirst,
+    vjp: derivative((c) => (stringAttribute(c.node, 'approximate', 'none') === 'tanh' ? geluTanh(c) : geluErf(c))),
+  },
+  { name: 'Gelu', domain: 'com.microsoft', infer: likeFirst, vjp: derivative(geluErf) },
+  {
+    name: 'Cast',
+    infer: castInfer,
+    vjp: (c) => {
+      const { dtype } = c.builder.type(c.input(0));
+      const to = dtypeCodes[dtype];
+      return [to === undefined ? null : c.builder.op('Cast', [c.gradient(0)], { to })];
+    },
+  },
+  {
+    name: 'Dropout',
+    infer: (node, inputs) => [required(node, inputs, 0), typeOf('bool', required(node, inputs, 0).shape)],
+    vjp: (c) => [c.gradient(0), null, null],
+  },
+  { name: 'Floor', infer: folding(Math.floor), vjp: { none: 'is piecewise constant' } },
+  { name: 'Ceil', infer: folding(Math.ceil), vjp: { none: 'is piecewise constant' } },
+  { name: 'Round', infer: likeFirst, vjp: { none: 'is piecewise constant' } },
+  { name: 'Sign', infer: likeFirst, vjp: { none: 'is piecewise constant' } },
+];
