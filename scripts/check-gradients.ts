@@ -1,7 +1,7 @@
 /** `npm run check:gradients -- FOLDER…`: loss and prompt gradient of exported LMs against recorded references. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { checkReference } from '../src/lm/reference.ts';
+import { checkReference } from '../src/tuning/reference.ts';
 
 const tolerance = (name: string) => (/fp16|bf16/.test(name) ? 3e-2 : 1e-4);
 
@@ -12,12 +12,13 @@ async function check(folder: string): Promise<boolean> {
     return false;
   }
   try {
-    const { lossError, gradientError } = await checkReference(folder);
+    const { lossError, gradientError, trajectoryError } = await checkReference(folder);
     const limit = tolerance(name);
-    const good = lossError < limit && gradientError < limit;
+    const good = lossError < limit && gradientError < limit && (trajectoryError ?? 0) < limit;
+    const trajectory = trajectoryError === null ? '' : `  trajectory ${trajectoryError.toExponential(2)}`;
     const verdict = good ? 'ok' : `above ${limit}`;
     console.log(
-      `${name.padEnd(18)} loss ${lossError.toExponential(2)}  gradient ${gradientError.toExponential(2)}  ${verdict}`,
+      `${name.padEnd(18)} loss ${lossError.toExponential(2)}  gradient ${gradientError.toExponential(2)}${trajectory}  ${verdict}`,
     );
     return good;
   } catch (error) {
@@ -27,7 +28,8 @@ async function check(folder: string): Promise<boolean> {
   }
 }
 
-const folders = process.argv.slice(2);
+// A shell's * also names files beside the folders.
+const folders = process.argv.slice(2).filter((path) => !existsSync(path) || statSync(path).isDirectory());
 if (folders.length === 0) {
   console.error('usage: npm run check:gradients -- FOLDER…');
   process.exit(2);

@@ -1,16 +1,21 @@
-/** Loss and prompt gradient of an LM against a recorded reference (PyTorch's, in the form of a reference.safetensors). */
+/** A folder's LM against what another implementation recorded beside it: reference.safetensors, trajectory.safetensors. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readSafetensors } from '../artifacts/safetensors.ts';
 import { PtunedError } from '../errors.ts';
+import { inspectDirectory } from '../lm/inspect.ts';
+import { trainProgram } from '../lm/programs.ts';
+import { batchFeeds, openProgram } from '../lm/run-program.ts';
+import type { LmBatch, PromptTable, Trainer } from '../lm/types.ts';
+import { openEncoder } from '../prompts/open.ts';
 import type { Candidates } from '../tasks/types.ts';
-import { inspectDirectory } from './inspect.ts';
-import { trainProgram } from './programs.ts';
-import { batchFeeds, openProgram } from './run-program.ts';
-import type { LmBatch, PromptTable } from './types.ts';
+import { runTrajectory } from './trajectory.ts';
 
 export interface ReferenceCheck {
   lossError: number;
   gradientError: number;
+  /** Largest relative error of the recorded training losses; null where no trajectory is recorded. */
+  trajectoryError: number | null;
 }
 
 export interface Reference {
@@ -66,13 +71,41 @@ export async function checkReference(folder: string): Promise<ReferenceCheck> {
   const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
   const runner = await openProgram(program, { threads: 1, device: 'cpu', directory: lm.graphDirectory });
   try {
-    const [loss, gradient] = await runner.run(batchFeeds(reference.batch, reference.table, reference.labels));
+    const trainer: Trainer = {
+      async step(batch, labels, table) {
+        const [loss, gradient] = await runner.run(batchFeeds(batch, table, labels));
+        return { loss: (loss as Float32Array)[0]!, gradient: gradient as Float32Array };
+      },
+      close: runner.close,
+    };
+    const { loss, gradient } = await trainer.step(reference.batch, reference.labels, reference.table);
     return {
-      lossError: Math.abs((loss as Float32Array)[0]! - reference.loss) / Math.abs(reference.loss),
-      gradientError: relativeError(gradient as Float32Array, reference.gradient),
+      trajectoryError: await trajectoryError(join(folder, 'trajectory.safetensors'), trainer, reference),
+      lossError: Math.abs(loss - reference.loss) / Math.abs(reference.loss),
+      gradientError: relativeError(gradient, reference.gradient),
     };
   } finally {
     await runner.close();
+  }
+}
+
+/** Trains the recorded encoder from its initial parameters (Adam, lr 5e-3, L2 5e-4) and compares every loss. */
+async function trajectoryError(path: string, trainer: Trainer, reference: Reference): Promise<number | null> {
+  if (!existsSync(path)) return null;
+  const recorded = await readSafetensors(path);
+  const { rows: virtualTokens, width } = reference.table;
+  const encoder = await openEncoder({ type: 'lstm', layers: 2, virtualTokens, width, base: null }, { threads: 1 });
+  try {
+    const parameters = encoder.initialise(0);
+    for (const [name, parameter] of parameters) {
+      parameter.values.set(recorded.get(`initial.${name}`)!.data as Float32Array);
+    }
+    const expected = recorded.get('losses')!.data as Float32Array;
+    const settings = { steps: expected.length, learningRate: 5e-3, weightDecay: 5e-4 };
+    const losses = await runTrajectory({ trainer, encoder }, parameters, reference.batch, reference.labels, settings);
+    return Math.max(...losses.map((loss, i) => Math.abs(loss - expected[i]!) / Math.abs(expected[i]!)));
+  } finally {
+    await encoder.close();
   }
 }
 
