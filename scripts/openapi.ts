@@ -34,7 +34,9 @@ function check(generated: string): number {
   const written = readFileSync(file, 'utf8');
   if (written === generated) return 0;
   const where = differences(JSON.parse(written), JSON.parse(generated));
-  console.error(`openapi/openapi.json differs from the routes at:\n${where.map((pointer) => `  ${pointer}`).join('\n')}`);
+  console.error(
+    `openapi/openapi.json differs from the routes at:\n${where.map((pointer) => `  ${pointer}`).join('\n')}`,
+  );
   console.error('Run: npm run openapi');
   return 1;
 }

@@ -83,7 +83,8 @@ export function createBuilder(graph: Graph, inferNode: InferNode): GraphBuilder 
       const dims = typeof values === 'number' ? [] : [list.length];
       const key = `${dtype}[${dims}]${list.map((one) => (Object.is(one, -0) ? '-0' : String(one))).join(',')}`;
       const found = constants.get(key);
-      if (found !== undefined) return found;
+      // A pass may have pruned it away in between.
+      if (found !== undefined && graph.initializers.has(found)) return found;
       const name = builder.initializer('constant', tensorOf(dtype, dims, list));
       constants.set(key, name);
       return name;

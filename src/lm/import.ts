@@ -1,0 +1,196 @@
+/** Import of a frozen LM: everything that can be wrong with it is found here, before anyone trains on it. */
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { valuesOnPath } from '../autodiff/gradient.ts';
+import { PtunedError } from '../errors.ts';
+import type { ModelFile, ModelManifest } from '../models/manifest.ts';
+import { byteSize, isFloat } from '../onnx/dtype.ts';
+import { describeNode, elementCount, isExternal, type Node } from '../onnx/ir.ts';
+import { opKey } from '../ops/op.ts';
+import { ops } from '../ops/registry.ts';
+import type { Candidates } from '../tasks/types.ts';
+import { readSpecialTokens } from '../tokenizer/load.ts';
+import { assemble } from './assemble.ts';
+import { feeds } from './feeds.ts';
+import { type Inspected, inspectDirectory } from './inspect.ts';
+import { trainProgram } from './programs.ts';
+import { batchFeeds, openProgram } from './run-program.ts';
+
+/**
+ * Reads an LM's folder (layout of the Hugging Face Hub) and yields its manifest. Weights are hashed as streams and
+ * mapped by onnxruntime, never read into a buffer. Runs in a limited child process: the file may be hostile.
+ * @throws PtunedError missing_file, damaged_model, import_refused, unsupported_op
+ */
+export async function importModel(directory: string, options: { id?: string } = {}): Promise<ModelManifest> {
+  const folder = resolve(directory);
+  if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
+  const id = options.id ?? basename(folder);
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(id)) {
+    throw new PtunedError(
+      'invalid_request',
+      `The id "${id}" is not accepted: letters, digits, ".", "_" and "-", at most 100, a letter or digit first.`,
+      { param: 'id' },
+    );
+  }
+  if (!existsSync(join(folder, 'tokenizer.json'))) {
+    throw new PtunedError(
+      'missing_file',
+      `${folder} has no tokenizer.json; save the tokenizer with save_pretrained (fast tokenizer).`,
+    );
+  }
+  const inspected = inspectDirectory(folder);
+  const gradientPath = checkRules(inspected);
+  await trialStep(inspected);
+  const files = await hashFiles(folder, weightFiles(inspected, folder));
+  const { graph } = inspected.model;
+  const weights = [...graph.initializers.values()].filter((tensor) => isFloat(tensor.dtype));
+  return {
+    version: 1,
+    id,
+    kind: inspected.config.kind,
+    architecture: inspected.config.architecture,
+    directory: folder,
+    graph: inspected.graphPath,
+    opset: inspected.opset,
+    files,
+    hash: identity(files),
+    tokenizer: (await hashFiles(folder, ['tokenizer.json']))[0]!,
+    inputs: [...inspected.inputs],
+    logits: inspected.logits,
+    embedding: inspected.embedding,
+    vocabularySize: inspected.vocabularySize,
+    maxLength: maxLength(inspected, folder),
+    specialTokens: await readSpecialTokens(folder),
+    parameters: weights.reduce((sum, tensor) => sum + elementCount(tensor.dims), 0),
+    weightBytes: weights.reduce((sum, tensor) => sum + byteSize(tensor.dtype, elementCount(tensor.dims)), 0),
+    gradientPath,
+    createdAt: new Date().toISOString(),
+  };
+}
+
+/** Ops between the word embedding and the logits, counted. @throws PtunedError unsupported_op listing every op without a rule */
+export function checkRules(lm: Inspected): Record<string, number> {
+  const { builder, logits } = assemble(lm, { past: 'empty' });
+  const path = valuesOnPath(builder, builder.graph.nodes, [feeds.table]);
+  const needed = new Set([logits]);
+  const missing = new Map<string, Node>();
+  const counts: Record<string, number> = {};
+  for (const node of [...builder.graph.nodes].reverse()) {
+    if (!node.outputs.some((name) => needed.has(name) && path.has(name))) continue;
+    for (const name of node.inputs) if (path.has(name)) needed.add(name);
+    const key = opKey(node.domain, node.op);
+    counts[key] = (counts[key] ?? 0) + 1;
+    if (typeof ops.get(key)?.vjp !== 'function') missing.set(key, node);
+  }
+  if (missing.size > 0) {
+    const list = [...missing.values()].map(describeNode).join(', ');
+    throw new PtunedError(
+      'unsupported_op',
+      `Ops between the word embedding and the logits have no gradient rule: ${list} (opset ${lm.opset}).`,
+      {
+        details: { ops: [...missing.keys()] },
+      },
+    );
+  }
+  return counts;
+}
+
+/** One training step on two short rows: the runtime takes the graph, and loss and gradient are finite. */
+async function trialStep(lm: Inspected): Promise<void> {
+  const [rows, length, width] = [2, 4, lm.embedding.width];
+  const candidates: Candidates = {
+    count: 2,
+    width: 1,
+    ids: Int32Array.of(0, 1),
+    weights: Float32Array.of(1, 1),
+    names: [],
+  };
+  const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory, prepack: false };
+  const runner = await openProgram(trainProgram(lm, candidates), options);
+  try {
+    const ids = BigInt64Array.from({ length: rows * length }, (_, i) => BigInt(Math.min(5 + i, lm.vocabularySize - 1)));
+    const slots = new BigInt64Array(rows * length).fill(-1n);
+    slots[1] = 0n;
+    slots[length + 1] = 0n;
+    const batch = {
+      rows,
+      length,
+      ids,
+      slots,
+      mask: new BigInt64Array(rows * length).fill(1n),
+      targets: BigInt64Array.of(3n, 3n),
+    };
+    const table = { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i)) };
+    const [loss, gradient] = await runner.run(batchFeeds(batch, table, BigInt64Array.of(0n, 1n)));
+    const values = [...(loss as Float32Array), ...(gradient as Float32Array)];
+    if (!values.every(Number.isFinite)) {
+      throw new PtunedError(
+        'import_refused',
+        'A trial training step gave a loss or gradient that is not a finite number.',
+      );
+    }
+    if ((gradient as Float32Array).every((value) => value === 0)) {
+      throw new PtunedError(
+        'import_refused',
+        'A trial training step gave no gradient: the logits do not depend on the word embeddings.',
+      );
+    }
+  } finally {
+    await runner.close();
+  }
+}
+
+/** The graph and every file its weights are in, relative to the model's folder. */
+function weightFiles(lm: Inspected, folder: string): string[] {
+  const files = new Set([lm.graphPath]);
+  for (const tensor of lm.model.graph.initializers.values()) {
+    if (isExternal(tensor.data)) files.add(relative(folder, join(lm.graphDirectory, tensor.data.location)));
+  }
+  return [...files].sort();
+}
+
+async function hashFiles(folder: string, paths: readonly string[]): Promise<ModelFile[]> {
+  const files: ModelFile[] = [];
+  for (const path of paths) {
+    const hash = createHash('sha256');
+    await pipeline(createReadStream(join(folder, path), { highWaterMark: 1 << 20 }), hash);
+    files.push({ path, bytes: statSync(join(folder, path)).size, sha256: hash.digest('hex') });
+  }
+  return files;
+}
+
+function identity(files: readonly ModelFile[]): string {
+  const hash = createHash('sha256');
+  for (const file of files) hash.update(`${file.path}\0${file.sha256}\n`);
+  return hash.digest('hex');
+}
+
+/** The shortest of what config.json and tokenizer_config.json allow. */
+function maxLength(lm: Inspected, folder: string): number {
+  const { raw } = lm.config;
+  const stated = [raw.max_position_embeddings, raw.n_positions, raw.max_sequence_length, raw.seq_length]
+    .map(Number)
+    .find((one) => one > 0);
+  const positions = stated === undefined ? Number.POSITIVE_INFINITY : stated - paddingOffset(lm);
+  const limits = [positions, tokenizerLimit(folder)].filter((one) => Number.isFinite(one));
+  return limits.length === 0 ? 2048 : Math.min(...limits);
+}
+
+/** Positions counted from ids (RoBERTa) start behind the padding id: its table has that many rows fewer to give. */
+function paddingOffset(lm: Inspected): number {
+  const countsIds =
+    !lm.inputs.some((input) => input.role === 'position_ids') &&
+    lm.model.graph.nodes.some((node) => node.op === 'CumSum');
+  const padding = Number(lm.config.raw.pad_token_id);
+  return countsIds && lm.config.kind === 'masked' && Number.isInteger(padding) ? padding + 1 : 0;
+}
+
+function tokenizerLimit(folder: string): number {
+  const path = join(folder, 'tokenizer_config.json');
+  if (!existsSync(path)) return Number.POSITIVE_INFINITY;
+  const limit = Number((JSON.parse(readFileSync(path, 'utf8')) as { model_max_length?: number }).model_max_length);
+  // Tokenizers without a limit state 1e30.
+  return limit > 0 && limit < 1e9 ? limit : Number.POSITIVE_INFINITY;
+}

@@ -1,0 +1,76 @@
+/** Special tokens of an LM's folder: named in tokenizer_config.json or special_tokens_map.json, found in tokenizer.json. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PtunedError } from '../errors.ts';
+import type { SpecialTokens } from '../models/manifest.ts';
+
+export interface TokenizerFiles {
+  tokenizer: Record<string, unknown>;
+  config: Record<string, unknown>;
+  special: SpecialTokens;
+}
+
+type Json = Record<string, unknown>;
+
+/** Reads a JSON object of a folder; null when the file is absent. @throws PtunedError import_refused */
+function readJson(directory: string, name: string): Json | null {
+  const path = join(directory, name);
+  if (!existsSync(path)) return null;
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Json;
+  } catch (error) {
+    throw new PtunedError('import_refused', `${path} is not JSON: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** @throws PtunedError missing_file, import_refused */
+export function readTokenizerFiles(directory: string): TokenizerFiles {
+  const tokenizer = readJson(directory, 'tokenizer.json');
+  if (tokenizer === null) throw new PtunedError('missing_file', `${directory} has no tokenizer.json.`);
+  const config = readJson(directory, 'tokenizer_config.json') ?? {};
+  const map = readJson(directory, 'special_tokens_map.json') ?? {};
+  const model = readJson(directory, 'config.json') ?? {};
+  const ids = vocabularyIds(tokenizer);
+  const find = (role: keyof SpecialTokens): number | null => {
+    const spelled = spelling(config[`${role}_token`]) ?? spelling(map[`${role}_token`]);
+    if (spelled !== null) return ids(spelled);
+    const stated = model[`${role}_token_id`];
+    return typeof stated === 'number' && Number.isInteger(stated) ? stated : null;
+  };
+  const special: SpecialTokens = {
+    pad: find('pad'),
+    mask: find('mask') ?? ids('[MASK]') ?? ids('<mask>'),
+    bos: find('bos'),
+    eos: find('eos'),
+    unk: find('unk') ?? unknownOf(tokenizer, ids),
+    cls: find('cls'),
+    sep: find('sep'),
+  };
+  return { tokenizer, config, special };
+}
+
+/** A token is written as a string or as an object with `content`. */
+function spelling(value: unknown): string | null {
+  if (typeof value === 'string') return value;
+  const content = (value as { content?: unknown } | null | undefined)?.content;
+  return typeof content === 'string' ? content : null;
+}
+
+function vocabularyIds(tokenizer: Json): (token: string) => number | null {
+  const model = tokenizer.model as { vocab?: unknown } | undefined;
+  const added = (tokenizer.added_tokens ?? []) as { id: number; content: string }[];
+  const extra = new Map(added.map((one) => [one.content, one.id]));
+  const vocab = model?.vocab;
+  if (Array.isArray(vocab)) {
+    const unigram = new Map(vocab.map((entry: [string, number], id) => [entry[0], id]));
+    return (token) => extra.get(token) ?? unigram.get(token) ?? null;
+  }
+  const table = (vocab ?? {}) as Record<string, number>;
+  return (token) => extra.get(token) ?? (Object.hasOwn(table, token) ? table[token]! : null);
+}
+
+function unknownOf(tokenizer: Json, ids: (token: string) => number | null): number | null {
+  const model = tokenizer.model as { unk_token?: unknown; unk_id?: unknown } | undefined;
+  if (typeof model?.unk_id === 'number') return model.unk_id;
+  return typeof model?.unk_token === 'string' ? ids(model.unk_token) : null;
+}
