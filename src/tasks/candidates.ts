@@ -1,0 +1,121 @@
+/** The tokens a task chooses among: one a word for cloze, one or several a label for classification. */
+import { PtunedError } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { ClassificationTask } from './schema.ts';
+import type { Candidates } from './types.ts';
+
+/** The one token of a word in the target's place, or the tokens it falls into. */
+export function targetToken(
+  tokenizer: Tokenizer,
+  word: string,
+  afterSpace: boolean,
+): { id: number } | { tokens: string[] } {
+  const ids = tokenizer.encode(word.trim(), { afterSpace });
+  const [id] = ids;
+  if (ids.length === 1 && id !== tokenizer.special.unk) return { id: id! };
+  return { tokens: ids.map((one) => tokenizer.token(one)) };
+}
+
+/** Every token of the vocabulary. `size` is the width of the LM's logits. */
+export function wholeVocabulary(size: number, tokenizer: Tokenizer): Candidates {
+  return {
+    count: size,
+    width: 1,
+    ids: Int32Array.from({ length: size }, (_, i) => i),
+    weights: new Float32Array(size).fill(1),
+    names: Array.from({ length: size }, (_, i) => tokenizer.token(i)),
+  };
+}
+
+/** Allowed words that are one token, in their order, each token once; `left` counts the others. */
+export function allowedWords(
+  words: readonly string[],
+  tokenizer: Tokenizer,
+  afterSpace: boolean,
+): { candidates: Candidates; left: number } {
+  const byToken = new Map<number, string>();
+  let left = 0;
+  for (const word of words) {
+    const found = targetToken(tokenizer, word, afterSpace);
+    if (!('id' in found)) left++;
+    else if (!byToken.has(found.id)) byToken.set(found.id, word.trim());
+  }
+  if (byToken.size < 2) {
+    throw new PtunedError(
+      'target_not_one_token',
+      `Only ${byToken.size} of the ${words.length} allowed words are one token of this LM; at least 2 are needed.`,
+      {
+        param: 'method.p_tuning.task.allowed_words',
+      },
+    );
+  }
+  return {
+    candidates: {
+      count: byToken.size,
+      width: 1,
+      ids: Int32Array.from(byToken.keys()),
+      weights: new Float32Array(byToken.size).fill(1),
+      names: [...byToken.values()],
+    },
+    left,
+  };
+}
+
+/** Labels with their verbalizers. @throws PtunedError target_not_one_token, verbalizer_conflict */
+export function verbalizers(task: ClassificationTask, tokenizer: Tokenizer, afterSpace: boolean): Candidates {
+  const labels = Object.entries(task.labels).map(([label, words]) => ({
+    label,
+    words: typeof words === 'string' ? [words] : words,
+  }));
+  if (labels.length < 2) {
+    throw new PtunedError('invalid_request', `The task has ${labels.length} labels; at least 2 are needed.`, {
+      param: 'method.p_tuning.task.labels',
+    });
+  }
+  const width = Math.max(...labels.map(({ words }) => words.length));
+  const ids = new Int32Array(labels.length * width);
+  const weights = new Float32Array(labels.length * width);
+  const owner = new Map<number, { label: string; word: string }>();
+  for (const [row, { label, words }] of labels.entries()) {
+    for (const [k, word] of words.entries()) {
+      const id = verbalizerToken(tokenizer, label, word, afterSpace);
+      const other = owner.get(id);
+      if (other !== undefined) throw conflict(tokenizer, id, { label, word }, other);
+      owner.set(id, { label, word });
+      ids[row * width + k] = id;
+      weights[row * width + k] = 1 / words.length;
+    }
+    // Places without a word repeat the first one with weight 0.
+    ids.fill(ids[row * width]!, row * width + words.length, (row + 1) * width);
+  }
+  return { count: labels.length, width, ids, weights, names: labels.map(({ label }) => label) };
+}
+
+function verbalizerToken(tokenizer: Tokenizer, label: string, word: string, afterSpace: boolean): number {
+  const found = targetToken(tokenizer, word, afterSpace);
+  if ('id' in found) return found.id;
+  throw new PtunedError(
+    'target_not_one_token',
+    `The verbalizer "${word}" of label "${label}" is ${spell(found.tokens)}; a word that is one known token is accepted.`,
+    { param: 'method.p_tuning.task.labels', details: { word, tokens: found.tokens } },
+  );
+}
+
+function conflict(
+  tokenizer: Tokenizer,
+  id: number,
+  one: { label: string; word: string },
+  other: { label: string; word: string },
+): PtunedError {
+  return new PtunedError(
+    'verbalizer_conflict',
+    `"${other.word}" of label "${other.label}" and "${one.word}" of label "${one.label}" are the same token ${tokenizer.token(id)}; each label needs tokens of its own.`,
+    { param: 'method.p_tuning.task.labels', details: { token: tokenizer.token(id) } },
+  );
+}
+
+/** "3 tokens (Par, is, ian)", "the unknown token [UNK]" or "no token". */
+export function spell(tokens: readonly string[]): string {
+  if (tokens.length === 0) return 'no token';
+  return tokens.length === 1 ? `the unknown token ${tokens[0]}` : `${tokens.length} tokens (${tokens.join(', ')})`;
+}
