@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 export interface Service {
   url: string;
+  /** Process id of `ptuned start`. */
+  pid: number;
   /** Resolves when the service has ended. */
   exited: Promise<void>;
   /** SIGTERM, then waits for the end. */
@@ -16,8 +18,8 @@ export interface Service {
 
 const longestStart = 180_000;
 
-/** `ptuned start` on free ports with its data in `data`. @throws Error with the service's last lines when it does not come up */
-export async function startService(data: string): Promise<Service> {
+/** `ptuned start` on free ports with its data in `data`; `environment` adds variables. @throws Error with the service's last lines when it does not come up */
+export async function startService(data: string, environment: Record<string, string> = {}): Promise<Service> {
   const [port, inferencePort] = await freePorts(2);
   const entry = fileURLToPath(new URL(`../../workers/ptuned${extname(import.meta.url)}`, import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, entry, 'start'], {
@@ -32,6 +34,7 @@ export async function startService(data: string): Promise<Service> {
       PTUNED_INFERENCE_PORT: String(inferencePort),
       PTUNED_API_KEYS: '',
       PTUNED_LOG_LEVEL: 'warn',
+      ...environment,
     },
   });
   const lines: string[] = [];
@@ -48,7 +51,7 @@ export async function startService(data: string): Promise<Service> {
     await stop();
     throw new Error(`${(error as Error).message}\n${lines.join('')}`);
   }
-  return { url, exited, stop };
+  return { url, pid: child.pid!, exited, stop };
 }
 
 async function ready(url: string, child: ChildProcess): Promise<void> {
