@@ -1,0 +1,103 @@
+/** The job's files, rendered through its template into rows the LM reads. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import type { ArtifactManifest } from '../artifacts/format.ts';
+import { splitDev } from '../data/batches.ts';
+import { loadDataset, planDataset } from '../data/dataset.ts';
+import { readWords } from '../data/jsonl.ts';
+import { PtunedError } from '../errors.ts';
+import type { JobResult, Metrics } from '../jobs/contract.ts';
+import type { Scores } from '../tasks/metrics.ts';
+import { measure } from '../tasks/registry.ts';
+import { initialTokens, virtualTokens } from '../tasks/template.ts';
+import type { Candidates, RenderedRow } from '../tasks/types.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
+import type { TuningJob } from './types.ts';
+
+export interface TuningData {
+  train: RenderedRow[];
+  dev: RenderedRow[];
+  test: RenderedRow[] | null;
+  /** Dev and test rows as the manual prompt words them; null where the template names no words. */
+  manual: { dev: RenderedRow[]; test: RenderedRow[] | null } | null;
+  candidates: Candidates;
+  /** Metrics of the task from the scores of all rows. */
+  measure(scores: Scores): Metrics;
+  rows: JobResult['rows'];
+  /** Pseudo tokens n. */
+  virtualTokens: number;
+  /** Token each pseudo token starts from [n], null: none; null as a whole where none starts from words. */
+  initial: (number | null)[] | null;
+  /** Padding token. */
+  pad: number;
+  /** sha256 of the files as uploaded. */
+  hashes: ArtifactManifest['data'];
+}
+
+interface Split {
+  rows: RenderedRow[];
+  /** The same rows in the words of the manual prompt. */
+  manual: RenderedRow[] | null;
+  dropped: number;
+}
+
+/** Reads, renders and, where no dev file is given, splits off dev. @throws PtunedError naming line and field */
+export async function loadTuningData({ spec, model, files }: TuningJob): Promise<TuningData> {
+  const { template, task } = spec.method;
+  const tokenizer = await loadTokenizer(model.directory);
+  const allowedWords = files.allowedWords === null ? null : await readWords(files.allowedWords);
+  const { kind, maxLength, vocabularySize } = model;
+  const plan = planDataset({ model: { kind, maxLength, vocabularySize }, tokenizer, template, task, allowedWords });
+  const whole: Split = await loadDataset(files.train, plan);
+  const { train, dev } =
+    files.dev === null ? splitOff(whole, spec.seed) : { train: whole, dev: await loadDataset(files.dev, plan) };
+  const test: Split | null = files.test === null ? null : await loadDataset(files.test, plan);
+  return {
+    train: train.rows,
+    dev: dev.rows,
+    test: test?.rows ?? null,
+    manual: dev.manual === null ? null : { dev: dev.manual, test: test?.manual ?? null },
+    candidates: plan.task.candidates,
+    measure: (scores) => measure(task, scores),
+    rows: { train: countRows(train), dev: countRows(dev), test: countRows(test) },
+    virtualTokens: virtualTokens(template),
+    initial: initialTokens(template, tokenizer),
+    pad: tokenizer.special.pad ?? 0,
+    hashes: {
+      train: await hashFile(files.train),
+      validation: files.dev === null ? null : await hashFile(files.dev),
+      test: files.test === null ? null : await hashFile(files.test),
+    },
+  };
+}
+
+function countRows(split: Split | null): JobResult['rows']['train'] {
+  if (split === null) return { used: 0, shortened: 0, dropped: 0 };
+  const { rows, dropped } = split;
+  return { used: rows.length, shortened: rows.filter((row) => row.cut > 0).length, dropped };
+}
+
+/** Dropped rows stay counted with training. */
+function splitOff({ rows, manual, dropped }: Split, seed: number): { train: Split; dev: Split } {
+  const { train, dev } = splitDev(rows.length, seed);
+  if (train.length === 0) {
+    throw new PtunedError(
+      'invalid_data',
+      'The training file has one usable row; without a validation file at least 2 are needed, one of them to score.',
+      { param: 'training_file' },
+    );
+  }
+  const pick = (indices: Uint32Array, lost: number): Split => ({
+    rows: Array.from(indices, (i) => rows[i]!),
+    manual: manual && Array.from(indices, (i) => manual[i]!),
+    dropped: lost,
+  });
+  return { train: pick(train, dropped), dev: pick(dev, 0) };
+}
+
+async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path), hash);
+  return hash.digest('hex');
+}

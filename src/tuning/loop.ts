@@ -1,0 +1,67 @@
+/** Training itself, from whatever state it is given to the last step: evaluate, update, save. */
+import { epochOrder, padBatch } from '../data/batches.ts';
+import type { RenderedRow } from '../tasks/types.ts';
+import { isExhausted } from './early-stopping.ts';
+import { evaluateStep } from './milestones.ts';
+import { createOptimizer } from './optimizers/registry.ts';
+import type { Plan } from './plan.ts';
+import { createMeter } from './progress.ts';
+import { pulse, type Run, save } from './running.ts';
+import { trainStep } from './step.ts';
+
+/** Trains until the last step or until early stopping; `run.state` is changed in place and saved on the way. */
+export async function train(run: Run): Promise<void> {
+  const { job, hooks, session, state, plan, now } = run;
+  const options = job.spec.method.hyperparameters;
+  const optimizer = createOptimizer(options.optimizer, state.optimizer, { weightDecay: options.weight_decay });
+  const parts = { trainer: session.trainer, encoder: session.encoder, optimizer };
+  const meter = createMeter(state, plan, job.spec.method.task.metric, hooks.progress, now);
+  const rowsAt = createOrder(session.data.train, plan, options.batch_size, job.spec.seed);
+  let saved = now();
+  for (;;) {
+    if (plan.isEvaluatedAfter(state.step) && state.evaluatedStep !== state.step) {
+      const begun = now();
+      await evaluateStep(run);
+      meter.evaluated((now() - begun) / 1000);
+      await save(run);
+      saved = now();
+    } else if (state.step > 0 && now() - saved >= job.checkpointSeconds * 1000) {
+      await save(run);
+      saved = now();
+    }
+    if (state.step >= plan.totalSteps || isExhausted(state.stopping, options.patience)) return;
+    pulse(hooks);
+    const begun = now();
+    const rows = rowsAt(state.step);
+    const { batch, labels } = padBatch(rows, session.data.pad);
+    const settings = { learningRate: plan.learningRateAt(state.step), gradientClip: options.gradient_clip };
+    const { loss } = await trainStep(parts, state.parameters, batch, labels, settings);
+    const seconds = (now() - begun) / 1000;
+    state.step++;
+    state.lossSum += loss;
+    state.lossCount++;
+    state.trainedTokens += rows.reduce((sum, row) => sum + row.ids.length, 0);
+    state.stepSeconds += seconds;
+    meter.stepped(loss, settings.learningRate, seconds);
+  }
+}
+
+/** The rows of each update: a new order every epoch, a pure function of seed and epoch. */
+function createOrder(
+  rows: readonly RenderedRow[],
+  plan: Plan,
+  batchSize: number,
+  seed: number,
+): (step: number) => RenderedRow[] {
+  let current = -1;
+  let order: ArrayLike<number> = [];
+  return (step) => {
+    const { epoch, batch } = plan.batchAt(step);
+    if (epoch !== current) order = epochOrder(rows.length, seed, epoch);
+    current = epoch;
+    const chosen: RenderedRow[] = [];
+    const end = Math.min(rows.length, (batch + 1) * batchSize);
+    for (let i = batch * batchSize; i < end; i++) chosen.push(rows[order[i]!]!);
+    return chosen;
+  };
+}

@@ -1,0 +1,52 @@
+/** One training step: encoder, LM forward and backward, encoder backward, clipping, update. */
+import { PtunedError } from '../errors.ts';
+import type { LmBatch, Trainer } from '../lm/types.ts';
+import type { Parameters, PromptEncoder } from '../prompts/types.ts';
+import { clipByNorm } from './clip.ts';
+import type { Optimizer } from './optimizers/registry.ts';
+
+export interface StepParts {
+  trainer: Trainer;
+  encoder: PromptEncoder;
+  optimizer: Optimizer;
+}
+
+export interface StepOptions {
+  learningRate: number;
+  /** Largest gradient norm, or null for no clipping. */
+  gradientClip: number | null;
+}
+
+/**
+ * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update and the gradient's
+ * norm before clipping. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
+ */
+export async function trainStep(
+  { trainer, encoder, optimizer }: StepParts,
+  parameters: Parameters,
+  batch: LmBatch,
+  labels: BigInt64Array,
+  { learningRate, gradientClip }: StepOptions,
+): Promise<{ loss: number; gradientNorm: number }> {
+  const { virtualTokens: rows, width } = encoder.shape;
+  const step = optimizer.state.step + 1;
+  const values = await encoder.forward(parameters);
+  const { loss, gradient } = await trainer.step(batch, labels, { rows, width, values });
+  if (!Number.isFinite(loss)) throw lossNotFinite('training loss', loss, step, learningRate);
+  const gradients = await encoder.gradient(parameters, gradient);
+  const before = gradientClip === null ? null : clipByNorm(gradients, gradientClip);
+  const updated = optimizer.update(parameters, gradients, learningRate);
+  const gradientNorm = before ?? updated;
+  if (!Number.isFinite(gradientNorm)) throw lossNotFinite('gradient norm', gradientNorm, step, learningRate);
+  return { loss, gradientNorm };
+}
+
+/** The failure of a run whose numbers are no longer finite. */
+export function lossNotFinite(what: string, value: number, step: number, learningRate: number): PtunedError {
+  return new PtunedError(
+    'loss_not_finite',
+    `The ${what} became ${value} at step ${step} with learning rate ${learningRate}. ` +
+      'The last good checkpoint is kept; try a lower learning rate or gradient clipping.',
+    { param: 'learning_rate', details: { step, learning_rate: learningRate } },
+  );
+}
