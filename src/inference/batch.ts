@@ -1,0 +1,81 @@
+/** Which waiting rows run together, and their batch: tables stacked, slots moved to where each row's table begins. */
+import { padBatch } from '../data/batches.ts';
+import type { LmBatch, PromptTable } from '../lm/types.ts';
+import type { RenderedRow } from '../tasks/types.ts';
+
+/** One row of a request. */
+export interface Ticket {
+  row: RenderedRow;
+  /** The tuned prompt whose rows the slots mean; null for a base LM. */
+  prompt: PromptTable | null;
+  /** Tokens that may be generated behind the row; 0 when only the logits at the target are read. */
+  grows: number;
+  /** Reads logits [vocabulary], valid during the call. Returns the token to go on with, or null: the row is done. */
+  take(logits: Float32Array): number | null;
+}
+
+/** Padding tokens that may be computed: a share of the real ones, plus a constant that lets short rows mix. */
+const paddingShare = 0.25;
+const paddingAllowance = 64;
+
+/**
+ * Rows for one run: the first in `waiting` (so none starves) and those nearest to it in length, as long as the run
+ * stays within `rows` rows, `tokens` tokens with padding, and little padding.
+ */
+export function pickRows<T extends { ticket: Ticket }>(
+  waiting: Iterable<T>,
+  limits: { rows: number; tokens: number },
+): T[] {
+  const all = [...waiting];
+  const first = all[0];
+  if (first === undefined) return [];
+  const wanted = tokensOf(first.ticket);
+  const nearest = all
+    .map((entry, order) => ({ entry, order, tokens: tokensOf(entry.ticket) }))
+    .sort((a, b) => Math.abs(a.tokens - wanted) - Math.abs(b.tokens - wanted) || a.order - b.order);
+  const picked: T[] = [];
+  let longest = 0;
+  let real = 0;
+  for (const { entry, tokens } of nearest) {
+    const length = Math.max(longest, tokens);
+    const padded = length * (picked.length + 1);
+    const padding = padded - real - tokens;
+    const fits = padded <= limits.tokens && padding <= paddingShare * (real + tokens) + paddingAllowance;
+    if (picked.length > 0 && !fits) continue;
+    picked.push(entry);
+    longest = length;
+    real += tokens;
+    if (picked.length === limits.rows) break;
+  }
+  return picked;
+}
+
+/** Tokens a row may reach. */
+export function tokensOf({ row, grows }: Ticket): number {
+  return row.ids.length + grows;
+}
+
+/**
+ * The rows as one right-padded batch [rows, longest row] and the tables of their tuned prompts, each once, as one
+ * table [sum of rows, width]. Without any tuned prompt the table is one row of zeros that no slot names.
+ */
+export function assemble(
+  tickets: readonly Ticket[],
+  width: number,
+  pad: number,
+): { batch: LmBatch; table: PromptTable } {
+  const offsets = new Map<PromptTable, number>();
+  let rows = 0;
+  for (const { prompt } of tickets) {
+    if (prompt === null || offsets.has(prompt)) continue;
+    offsets.set(prompt, rows);
+    rows += prompt.rows;
+  }
+  const values = new Float32Array(Math.max(rows, 1) * width);
+  for (const [prompt, offset] of offsets) values.set(prompt.values, offset * width);
+  const shifted = tickets.map(({ row, prompt }) => {
+    const offset = prompt === null ? 0 : offsets.get(prompt)!;
+    return offset === 0 ? row : { ...row, slots: row.slots.map((slot) => (slot < 0 ? -1 : slot + offset)) };
+  });
+  return { batch: padBatch(shifted, pad).batch, table: { rows: Math.max(rows, 1), width, values } };
+}

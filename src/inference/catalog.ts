@@ -1,0 +1,150 @@
+/** From a model id and its owner to what serves it: the base LM, its tokenizer, and the tuned prompt if it is one. */
+import { promptFile, wordsFile } from '../artifacts/prompt.ts';
+import { notFound } from '../artifacts/read.ts';
+import type { ArtifactStore, LoadedPrompt } from '../artifacts/store.ts';
+import { PtunedError } from '../errors.ts';
+import type { PromptTable } from '../lm/types.ts';
+import type { ModelManifest } from '../models/manifest.ts';
+import { compileTask } from '../tasks/registry.ts';
+import { compileTemplate, type RenderPlan } from '../tasks/render.ts';
+import { inputFields, targetField, virtualTokens } from '../tasks/template.ts';
+import type { Candidates } from '../tasks/types.ts';
+import { loadTokenizer } from '../tokenizer/load.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type Cache, createCache } from './cache.ts';
+import type { Limits } from './limits.ts';
+import { verifyFiles } from './verify.ts';
+
+/** The registry of frozen LMs (src/models/registry.ts). */
+export interface ModelSource {
+  get(id: string): Promise<ModelManifest | null>;
+}
+
+export interface Tuned {
+  owner: string;
+  base: { id: string; hash: string; tokenizerSha256: string };
+  table: PromptTable;
+  plan: RenderPlan;
+  /** Fields an input must have. */
+  fields: string[];
+  /** The field that is predicted. */
+  target: string;
+  /** Labels, or the words a cloze task allows; null when it allows all. */
+  candidates: Candidates | null;
+  task: 'cloze' | 'classification';
+}
+
+export interface Served {
+  /** As the client named it. */
+  id: string;
+  base: ModelManifest;
+  tokenizer: Tokenizer;
+  /** Null for a base LM. */
+  tuned: Tuned | null;
+}
+
+export interface Catalog {
+  /** Throws model_not_found (also for another owner's prompt), model_mismatch, damaged_artifact, missing_file. */
+  resolve(id: string, owner: string): Promise<Served>;
+  /** Tuned prompts in memory and their bytes. */
+  size(): { entries: number; weight: number };
+}
+
+export function createCatalog(models: ModelSource, artifacts: ArtifactStore, limits: Limits): Catalog {
+  const tokenizers: Cache<Tokenizer> = createCache(limits.tokenizers, () => 1);
+  const prompts: Cache<Tuned> = createCache(limits.promptBytes, weigh);
+
+  function tokenizerOf(base: ModelManifest): Promise<Tokenizer> {
+    return tokenizers.get(`${base.tokenizer.sha256} ${base.directory}`, async () => {
+      await verifyFiles(base, [base.tokenizer]);
+      return loadTokenizer(base.directory);
+    });
+  }
+
+  async function load(id: string): Promise<Tuned> {
+    const prompt = await artifacts.loadPrompt(id);
+    const base = await baseOf(id, prompt.manifest.base);
+    const words = await readWords(artifacts, prompt);
+    return compile(prompt, base, await tokenizerOf(base), words);
+  }
+
+  /** The registered LM, if it is still the one the prompt was tuned on. */
+  async function baseOf(id: string, wanted: Tuned['base']): Promise<ModelManifest> {
+    const base = await models.get(wanted.id);
+    if (base === null) {
+      throw new PtunedError('model_not_found', `"${id}" was tuned on the LM "${wanted.id}", which is not registered.`, {
+        param: 'model',
+      });
+    }
+    if (base.hash === wanted.hash && base.tokenizer.sha256 === wanted.tokenizerSha256) return base;
+    const differs = base.hash === wanted.hash ? 'tokenizer' : 'weights';
+    throw new PtunedError(
+      'model_mismatch',
+      `"${id}" was tuned on another LM: the ${differs} registered as "${wanted.id}" are not those it belongs to.`,
+      { param: 'model' },
+    );
+  }
+
+  return {
+    async resolve(id, owner) {
+      if (!id.startsWith('ft:')) {
+        const base = await models.get(id);
+        if (base === null) throw notFound(id);
+        return { id, base, tokenizer: await tokenizerOf(base), tuned: null };
+      }
+      const version = await artifacts.version(id);
+      if (version === null) throw notFound(id);
+      const tuned = await prompts.get(`${id} ${version}`, () => load(id));
+      if (tuned.owner !== owner) throw notFound(id);
+      return { id, base: await baseOf(id, tuned.base), tokenizer: tuned.plan.tokenizer, tuned };
+    },
+    size: prompts.size,
+  };
+}
+
+function compile(
+  { manifest, table, rows, width }: LoadedPrompt,
+  base: ModelManifest,
+  tokenizer: Tokenizer,
+  allowedWords: readonly string[] | null,
+): Tuned {
+  const { template, task } = manifest.method;
+  if (virtualTokens(template) !== rows || width !== base.embedding.width) {
+    throw new PtunedError(
+      'damaged_artifact',
+      `${promptFile} of ${manifest.id} is [${rows},${width}]; its template and LM need [${virtualTokens(template)},${base.embedding.width}].`,
+    );
+  }
+  const plan = compileTemplate(template, { tokenizer, kind: base.kind, maxLength: base.maxLength });
+  const restricted = task.type === 'classification' || task.allowed_words !== undefined || allowedWords !== null;
+  const { vocabularySize } = base;
+  const compiled = { tokenizer, vocabularySize, targetAfterSpace: plan.targetAfterSpace, allowedWords };
+  return {
+    owner: manifest.owner,
+    base: manifest.base,
+    table: { rows, width, values: table },
+    plan,
+    fields: inputFields(template),
+    target: targetField(template),
+    candidates: restricted ? compileTask(task, compiled).candidates : null,
+    task: task.type,
+  };
+}
+
+/** Words of an allowed_words_file, one a line, as they were stored with the prompt. */
+async function readWords(artifacts: ArtifactStore, { manifest }: LoadedPrompt): Promise<string[] | null> {
+  const { task } = manifest.method;
+  if (task.type !== 'cloze' || task.allowed_words_file === undefined) return null;
+  const text = new TextDecoder().decode(await artifacts.readFile(manifest.id, wordsFile));
+  return text
+    .split('\n')
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+}
+
+/** Bytes of an entry, roughly: numbers exactly, names at two bytes a character with a string's overhead. */
+function weigh({ table, candidates }: Tuned): number {
+  const names = candidates?.names.reduce((sum, name) => sum + 2 * name.length + 24, 0) ?? 0;
+  const numbers = (candidates?.ids.byteLength ?? 0) + (candidates?.weights.byteLength ?? 0);
+  return table.values.byteLength + numbers + names + 4096;
+}

@@ -1,0 +1,51 @@
+/** POST /v1/fill_mask: the likeliest words at the target of a tuned cloze prompt, or at the mask of a masked LM. */
+import { PtunedError } from '../../errors.ts';
+import type { Served } from '../catalog.ts';
+import { candidateScores, highest, logSoftmax } from '../probabilities.ts';
+import { renderInput } from '../render.ts';
+import { FillMaskRequest, type FillMaskResponse } from '../schema.ts';
+import { type App, asList, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
+
+export function fillMaskRoute(app: App, serving: Serving): void {
+  app.post(
+    '/v1/fill_mask',
+    { schema: { body: FillMaskRequest } },
+    async (request, reply): Promise<FillMaskResponse> => {
+      const { model, inputs, top_k: topK = 5 } = request.body;
+      const signal = clientSignal(reply);
+      const served = await serving.catalog.resolve(model, ownerOf(request));
+      checkKind(served);
+      const render = (input: Record<string, string>, index: number) =>
+        renderInput(served, input, placeOf(inputs, index));
+      const rows = await renderAll(serving, served, 'score', asList(inputs), render);
+      const predictions = await scoreAll(serving, served, rows, signal, (logits) => predict(served, logits, topK));
+      const data = predictions.map((list, index) => ({ index, predictions: list }));
+      return { object: 'list', model, data, usage: usageOf(rows) };
+    },
+  );
+}
+
+function predict({ tuned, tokenizer }: Served, logits: Float32Array, topK: number) {
+  const candidates = tuned?.candidates ?? null;
+  const logprobs = logSoftmax(candidates === null ? logits : candidateScores(logits, candidates));
+  return highest(logprobs, topK).map((index) => {
+    const token = candidates === null ? index : candidates.ids[index * candidates.width]!;
+    // Special tokens decode to nothing.
+    const name = candidates?.names[index] ?? (tokenizer.decode([token]).trim() || tokenizer.token(token));
+    return { token_str: name, token, score: Math.exp(logprobs[index]!) };
+  });
+}
+
+function checkKind({ id, base, tuned }: Served): void {
+  if (tuned === null && base.kind === 'masked') return;
+  if (tuned?.task === 'cloze') return;
+  const message =
+    tuned === null
+      ? `"${id}" is a causal LM; /v1/fill_mask takes a masked LM or the tuned prompt of a cloze task. Use /v1/completions.`
+      : `"${id}" is the tuned prompt of a classification task; use /v1/classifications.`;
+  throw new PtunedError('wrong_model_kind', message, { param: 'model' });
+}
+
+function placeOf(inputs: unknown, index: number): string {
+  return Array.isArray(inputs) ? `inputs[${index}]` : 'inputs';
+}

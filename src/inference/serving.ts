@@ -1,0 +1,102 @@
+/** What the query routes share: who asks, what they ask, and running the rows of one request. */
+
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { performance } from 'node:perf_hooks';
+import { setImmediate as afterEvents } from 'node:timers/promises';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from 'fastify';
+import type { RenderedRow } from '../tasks/types.ts';
+import type { Ticket } from './batch.ts';
+import type { Catalog, Served } from './catalog.ts';
+import type { Work } from './lane.ts';
+import type { Residents } from './residents.ts';
+import type { Usage } from './schema.ts';
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  IncomingMessage,
+  ServerResponse,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+export interface Serving {
+  catalog: Catalog;
+  residents: Residents;
+}
+
+/** The owner the API authenticated; without the header, the owner of a service without keys. */
+export function ownerOf(request: FastifyRequest): string {
+  const owner = request.headers['x-ptuned-owner'];
+  return typeof owner === 'string' && owner !== '' ? owner : 'local';
+}
+
+/** Aborts when the client goes away before its answer is complete. */
+export function clientSignal(reply: FastifyReply): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) gone.abort();
+  });
+  return gone.signal;
+}
+
+/** Milliseconds of tokenizing after which others get their turn. */
+const longestRendering = 8;
+
+/**
+ * Renders each input. A queue without room refuses before any work is done, and other requests get their turn between
+ * inputs.
+ */
+export async function renderAll<T>(
+  { residents }: Serving,
+  served: Served,
+  work: Work,
+  inputs: readonly T[],
+  render: (input: T, index: number) => RenderedRow,
+): Promise<RenderedRow[]> {
+  residents.peek(served.base)?.checkRoom(work, inputs.length);
+  const rows: RenderedRow[] = [];
+  let since = performance.now();
+  for (const [index, input] of inputs.entries()) {
+    if (performance.now() - since > longestRendering) {
+      await afterEvents();
+      since = performance.now();
+    }
+    rows.push(render(input, index));
+  }
+  return rows;
+}
+
+/** Reads the logits at each row's target [vocabulary] and resolves with what `read` makes of them, in order. */
+export async function scoreAll<T>(
+  { residents }: Serving,
+  served: Served,
+  rows: readonly RenderedRow[],
+  signal: AbortSignal,
+  read: (logits: Float32Array) => T,
+): Promise<T[]> {
+  const results: T[] = [];
+  const tickets = rows.map((row, index): Ticket => {
+    const take = (logits: Float32Array) => {
+      results[index] = read(logits);
+      return null;
+    };
+    return { row, prompt: served.tuned?.table ?? null, grows: 0, take };
+  });
+  await residents.lane(served.base).submit('score', tickets, signal);
+  return results;
+}
+
+export function usageOf(rows: readonly RenderedRow[], completionTokens = 0): Usage {
+  const promptTokens = rows.reduce((sum, row) => sum + row.ids.length, 0);
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+  };
+}
+
+/** A list of one or of several. */
+export function asList<T>(value: T | T[]): T[] {
+  return Array.isArray(value) ? value : [value];
+}
