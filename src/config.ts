@@ -1,6 +1,6 @@
 /** The only file that reads the environment. */
-import { availableParallelism } from 'node:os';
-import { isAbsolute, resolve } from 'node:path';
+import { availableParallelism, homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
 import { PtunedError } from './errors.ts';
 
 export interface Config {
@@ -16,6 +16,10 @@ export interface Config {
   inferenceUrl: string;
   /** REDIS_URL, or null: start a redis-server of our own. */
   redisUrl: string | null;
+  /** PTUNED_REDIS_UNSAFE=1: use REDIS_URL even when it may lose accepted jobs. Default 0. */
+  redisUnsafe: boolean;
+  /** PTUNED_CACHE: where a downloaded redis-server is kept. Default ~/.cache/ptuned */
+  cacheDirectory: string;
   /** PTUNED_API_KEYS: comma-separated `key` or `owner=key`; empty means no authentication (owner "local"). */
   apiKeys: { owner: string; key: string }[];
   /** PTUNED_MODEL_ROOTS: folders (colon-separated) from which POST /v1/models may register LMs. */
@@ -28,6 +32,10 @@ export interface Config {
   device: 'cpu' | 'cuda';
   /** PTUNED_CHECKPOINT_SECONDS: at most this much training is lost when a worker dies. Default 10. */
   checkpointSeconds: number;
+  /** PTUNED_STEP_SECONDS: a training child that makes no step for so long is killed. Default 600. */
+  stepSeconds: number;
+  /** PTUNED_RATE_LIMIT: requests an owner may make in a minute; 0, the default, sets no limit. */
+  rateLimit: number;
   /** PTUNED_LOG_LEVEL: pino level. Default info. */
   logLevel: string;
 }
@@ -48,12 +56,16 @@ export function readConfig(environment: Environment = process.env): Config {
     inferencePort,
     inferenceUrl: environment.PTUNED_INFERENCE_URL ?? `http://${inferenceHost}:${inferencePort}`,
     redisUrl: environment.REDIS_URL || null,
+    redisUnsafe: oneOf(environment, 'PTUNED_REDIS_UNSAFE', ['0', '1'], '0') === '1',
+    cacheDirectory: resolve(environment.PTUNED_CACHE ?? join(homedir(), '.cache', 'ptuned')),
     apiKeys: readKeys(environment.PTUNED_API_KEYS ?? ''),
     modelRoots: readRoots(environment.PTUNED_MODEL_ROOTS ?? ''),
     threads: integer(environment, 'PTUNED_THREADS', availableParallelism(), 1, 1024),
     tuningSlots: integer(environment, 'PTUNED_TUNING_SLOTS', 1, 1, 64),
     device: oneOf(environment, 'PTUNED_DEVICE', ['cpu', 'cuda'], 'cpu'),
     checkpointSeconds: integer(environment, 'PTUNED_CHECKPOINT_SECONDS', 10, 0, 86_400),
+    stepSeconds: integer(environment, 'PTUNED_STEP_SECONDS', 600, 1, 86_400),
+    rateLimit: integer(environment, 'PTUNED_RATE_LIMIT', 0, 0, 1_000_000),
     logLevel: oneOf(
       environment,
       'PTUNED_LOG_LEVEL',

@@ -21,6 +21,7 @@ export const failures = {
   job_not_found: { status: 404, type: 'invalid_request_error', retryable: false },
   conflict: { status: 409, type: 'invalid_request_error', retryable: false },
   payload_too_large: { status: 413, type: 'invalid_request_error', retryable: false },
+  unsupported_media_type: { status: 415, type: 'invalid_request_error', retryable: false },
   rate_limited: { status: 429, type: 'rate_limit_error', retryable: true },
   overloaded: { status: 503, type: 'server_error', retryable: true },
   queue_unavailable: { status: 503, type: 'server_error', retryable: true },

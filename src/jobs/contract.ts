@@ -20,6 +20,8 @@ export interface JobSpec {
   method: ResolvedMethod;
   /** Id the tuned prompt will have: ft:{base}:{owner}:{suffix}:{id}. */
   fineTunedModel: string;
+  /** The request that made it, so that its key holds even when Redis lost everything. */
+  idempotency?: { key: string; bodyHash: string };
 }
 
 export type JobStatus = 'validating_files' | 'queued' | 'running' | 'paused' | 'succeeded' | 'failed' | 'cancelled';

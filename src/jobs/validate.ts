@@ -1,0 +1,199 @@
+/** Everything about a job that can fail without training fails here, before a job exists. */
+import { randomBytes } from 'node:crypto';
+import { splitDev } from '../data/batches.ts';
+import { checkDataset, type DatasetPlan, type DatasetSummary, planDataset } from '../data/dataset.ts';
+import type { FileStore } from '../data/files.ts';
+import { readWords } from '../data/jsonl.ts';
+import { PtunedError } from '../errors.ts';
+import type { ModelManifest } from '../models/manifest.ts';
+import type { ModelRegistry } from '../models/registry.ts';
+import { initialTokens } from '../tasks/template.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { JobSpec } from './contract.ts';
+import { resolveMethod } from './defaults.ts';
+import type { Method, ResolvedMethod } from './method.ts';
+
+/** A job as a user asks for it; null is the same as left out. */
+export interface JobRequest {
+  model: string;
+  training_file: string;
+  validation_file?: string | null;
+  test_file?: string | null;
+  suffix?: string | null;
+  seed?: number | null;
+  metadata?: Record<string, string> | null;
+  method?: Method;
+}
+
+/** What was found on the way. */
+export interface JobFindings {
+  kind: ModelManifest['kind'];
+  /** By file, null where none was given. */
+  files: { training: DatasetSummary; validation: DatasetSummary | null; test: DatasetSummary | null };
+  /** Rows that are trained on and rows that are scored, after dev was split off where no file was given. */
+  trainRows: number;
+  devRows: number;
+  /** Words or labels the target is chosen among, and allowed words left out because they are not one token. */
+  candidates: number;
+  wordsLeftOut: number;
+  /** Whether the template names words, so that a manual prompt is scored too. */
+  hasManualPrompt: boolean;
+}
+
+export interface ValidJob {
+  spec: JobSpec;
+  findings: JobFindings;
+}
+
+/**
+ * Checks a job completely: model, files with every row, template, task, hyperparameters.
+ * Throws model_not_found, file_not_found, and 400 failures that name the field, and for data the file and line.
+ */
+export type JobValidator = (request: JobRequest, owner: string) => Promise<ValidJob>;
+
+export interface JobValidatorOptions {
+  models: Pick<ModelRegistry, 'get'>;
+  files: Pick<FileStore, 'get' | 'path'>;
+  loadTokenizer(directory: string): Promise<Tokenizer>;
+}
+
+/** The paper's. */
+const defaultSeed = 34;
+
+export function createJobValidator({ models, files, loadTokenizer }: JobValidatorOptions): JobValidator {
+  const tokenizerOf = cacheTokenizers(loadTokenizer);
+
+  async function findModel(id: string): Promise<ModelManifest> {
+    if (id.startsWith('ft:')) {
+      const message = `model is "${id}", a tuned prompt; accepted: the id of a base LM (GET /v1/models lists them).`;
+      throw new PtunedError('invalid_request', message, { param: 'model' });
+    }
+    const model = await models.get(id);
+    if (model !== null) return model;
+    throw new PtunedError('model_not_found', `There is no model "${id}"; GET /v1/models lists those there are.`, {
+      param: 'model',
+    });
+  }
+
+  async function pathOf(id: string, owner: string, param: string): Promise<string> {
+    if ((await files.get(id, owner)) !== null) return files.path(id);
+    throw new PtunedError('file_not_found', `There is no file "${id}"; upload it with POST /v1/files first.`, {
+      param,
+    });
+  }
+
+  return async (request, owner) => {
+    const model = await findModel(request.model);
+    const paths: Record<FileField, string | null> = {
+      training_file: await pathOf(request.training_file, owner, 'training_file'),
+      validation_file: request.validation_file ? await pathOf(request.validation_file, owner, 'validation_file') : null,
+      test_file: request.test_file ? await pathOf(request.test_file, owner, 'test_file') : null,
+    };
+    const method = request.method ?? { type: 'supervised' };
+    const seed = request.seed ?? defaultSeed;
+    // Template and task do not depend on the number of rows, which is known only once the rows are read through them.
+    const draft = resolveMethod(method, { ...contextOf(model), trainRows: 1 << 30, devRows: 1 });
+    const { allowed_words_file: wordsFile } = draft.task as { allowed_words_file?: string };
+    const words = wordsFile === undefined ? null : await pathOf(wordsFile, owner, wordsField);
+    const plan = await planJob(model, await tokenizerOf(model), draft, words);
+
+    const training = await checkFile('training_file', paths.training_file!, plan);
+    const validation = paths.validation_file && (await checkFile('validation_file', paths.validation_file, plan));
+    const test = paths.test_file && (await checkFile('test_file', paths.test_file, plan));
+    const rows = validation ? { trainRows: training.used, devRows: validation.used } : splitRows(training.used, seed);
+    return {
+      spec: createSpec(request, owner, model, seed, resolveMethod(method, { ...contextOf(model), ...rows })),
+      findings: {
+        kind: model.kind,
+        files: { training, validation: validation || null, test: test || null },
+        ...rows,
+        candidates: plan.task.candidates.count,
+        wordsLeftOut: plan.task.wordsLeftOut,
+        hasManualPrompt: plan.manual !== null,
+      },
+    };
+  };
+}
+
+type FileField = 'training_file' | 'validation_file' | 'test_file';
+
+const wordsField = 'method.p_tuning.task.allowed_words_file';
+
+function contextOf(model: ModelManifest) {
+  return { kind: model.kind, width: model.embedding.width };
+}
+
+/** Compiles template and task as the worker will. */
+async function planJob(model: ModelManifest, tokenizer: Tokenizer, method: ResolvedMethod, wordsPath: string | null) {
+  const { template, task } = method;
+  const allowedWords = wordsPath === null ? null : await naming(wordsField, () => readWords(wordsPath));
+  const plan = planDataset({ model, tokenizer, template, task, allowedWords });
+  initialTokens(template, tokenizer);
+  return plan;
+}
+
+function checkFile(field: FileField, path: string, plan: DatasetPlan): Promise<DatasetSummary> {
+  return naming(field, () => checkDataset(path, plan));
+}
+
+/** Says which file of the request a failure is about; the row's line and field stay in the message. */
+async function naming<T>(param: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+      throw new PtunedError('file_not_found', `${param}: the file was deleted meanwhile.`, { param });
+    }
+    if (!(error instanceof PtunedError)) throw error;
+    throw new PtunedError(error.code, `${param}: ${error.message}`, { param, details: error.details, cause: error });
+  }
+}
+
+function splitRows(used: number, seed: number): { trainRows: number; devRows: number } {
+  const { train, dev } = splitDev(used, seed);
+  if (train.length > 0) return { trainRows: train.length, devRows: dev.length };
+  const message = `training_file: ${used} usable row; without a validation file at least 2 are needed, one of them to score.`;
+  throw new PtunedError('invalid_data', message, { param: 'training_file' });
+}
+
+function createSpec(
+  request: JobRequest,
+  owner: string,
+  model: ModelManifest,
+  seed: number,
+  method: ResolvedMethod,
+): JobSpec {
+  const unique = randomBytes(12).toString('hex');
+  const suffix = request.suffix ?? null;
+  return {
+    id: `ftjob-${unique}`,
+    owner,
+    createdAt: Math.floor(Date.now() / 1000),
+    model: model.id,
+    modelHash: model.hash,
+    trainingFile: request.training_file,
+    validationFile: request.validation_file ?? null,
+    testFile: request.test_file ?? null,
+    suffix,
+    seed,
+    metadata: request.metadata ?? {},
+    method,
+    fineTunedModel: `ft:${model.id}:${owner}:${suffix ?? ''}:${unique.slice(0, 8)}`,
+  };
+}
+
+/** Keeps the tokenizers of the last few LMs: a big tokenizer.json takes a second to load. */
+function cacheTokenizers(
+  load: (directory: string) => Promise<Tokenizer>,
+): (model: ModelManifest) => Promise<Tokenizer> {
+  const kept = new Map<string, Promise<Tokenizer>>();
+  return (model) => {
+    const name = `${model.directory}\n${model.tokenizer.sha256}`;
+    const tokenizer = kept.get(name) ?? load(model.directory);
+    kept.delete(name);
+    kept.set(name, tokenizer);
+    tokenizer.catch(() => kept.delete(name));
+    if (kept.size > 4) kept.delete(kept.keys().next().value!);
+    return tokenizer;
+  };
+}

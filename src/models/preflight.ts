@@ -1,0 +1,90 @@
+/** Imports an LM in a child process of limited memory and time: a model file may be hostile. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type FailureRecord, fromFailureRecord, PtunedError } from '../errors.ts';
+import type { ModelManifest } from './manifest.ts';
+
+/** What workers/preflight.ts sends back. */
+export type PreflightMessage = { manifest: ModelManifest } | { failure: FailureRecord };
+
+export interface PreflightOptions {
+  /** Id in the registry. Default: the folder's name. */
+  id?: string;
+  /** Resident memory of the child. Default 12 GiB: a trial step maps the weights and holds its activations. */
+  megabytes?: number;
+  /** Default 300. */
+  seconds?: number;
+  /** The child's script, for tests. */
+  script?: string;
+}
+
+const heapMegabytes = 2048;
+const watchMilliseconds = 50;
+
+/**
+ * Resolves with the manifest of the LM in `directory`. Throws what the import refuses; import_refused when it needs
+ * too much memory or time; damaged_model when its process dies.
+ */
+export async function preflightModel(directory: string, options: PreflightOptions = {}): Promise<ModelManifest> {
+  const { id, megabytes = 12_288, seconds = 300, script = defaultScript() } = options;
+  const child = fork(script, [], {
+    stdio: ['ignore', 2, 2, 'ipc'],
+    execArgv: [...process.execArgv, `--max-old-space-size=${heapMegabytes}`],
+  });
+  let refusal: PtunedError | null = null;
+  const refuse = (message: string) => {
+    refusal ??= new PtunedError('import_refused', message, { param: 'path' });
+    child.kill('SIGKILL');
+  };
+  const late = setTimeout(() => refuse(`The import took longer than ${seconds} s and was stopped.`), seconds * 1000);
+  const watch = watchMemory(child, megabytes, () =>
+    refuse(`The import needed more than ${megabytes} MB of memory and was stopped.`),
+  );
+  try {
+    const message = await answer(child, { directory, id });
+    if (refusal !== null) throw refusal;
+    if (message === null) throw died(child);
+    if ('failure' in message) throw fromFailureRecord(message.failure);
+    return message.manifest;
+  } finally {
+    clearTimeout(late);
+    clearInterval(watch);
+    child.kill('SIGKILL');
+  }
+}
+
+/** The child's one message, or null when it ended without. */
+function answer(child: ChildProcess, request: object): Promise<PreflightMessage | null> {
+  return new Promise((resolve) => {
+    child.once('message', (message) => resolve(message as PreflightMessage));
+    child.once('exit', () => resolve(null));
+    child.once('error', () => resolve(null));
+    child.send(request, () => {});
+  });
+}
+
+function died({ exitCode, signalCode }: ChildProcess): PtunedError {
+  const how = signalCode === null ? `exit code ${exitCode}` : signalCode;
+  return new PtunedError(
+    'damaged_model',
+    `The import ended without an answer (${how}): the model is damaged, or needs more memory than there is.`,
+    { param: 'path' },
+  );
+}
+
+/** Looks at the child's resident memory, where the system tells; the limit of the JavaScript heap does not cover it. */
+function watchMemory(child: ChildProcess, megabytes: number, exceeded: () => void): NodeJS.Timeout {
+  return setInterval(async () => {
+    const status = await readFile(`/proc/${child.pid}/status`, 'utf8').catch(() => '');
+    const kilobytes = Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0);
+    const mapped = Number(/^RssFile:\s+(\d+) kB/m.exec(status)?.[1] ?? 0);
+    // Pages of mapped weight files can be dropped at any time.
+    if (kilobytes - mapped > megabytes * 1024) exceeded();
+  }, watchMilliseconds);
+}
+
+function defaultScript(): string {
+  return fileURLToPath(new URL(`../../workers/preflight${extname(import.meta.url)}`, import.meta.url));
+}
