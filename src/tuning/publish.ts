@@ -1,7 +1,8 @@
 /** What a run leaves in the artifact store: a folded prompt at evaluations, and the finished one with its encoder. */
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import type { ArtifactManifest } from '../artifacts/format.ts';
-import { encodePrompt, encoderFile, promptFile } from '../artifacts/prompt.ts';
+import { encodePrompt, encoderFile, promptFile, wordsFile } from '../artifacts/prompt.ts';
 import { encodeSafetensors, type StoredTensor } from '../artifacts/safetensors.ts';
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { PtunedError } from '../errors.ts';
@@ -82,12 +83,17 @@ export function createPublisher(
     }
   }
 
+  /** The words a cloze prompt chooses among, when they came as a file: the prompt answers after that file is gone. */
+  async function wordsOf(): Promise<Record<string, Uint8Array>> {
+    return job.files.allowedWords === null ? {} : { [wordsFile]: await readFile(job.files.allowedWords) };
+  }
+
   const promptBytes = (table: Float32Array): Uint8Array => encodePrompt(table, shape.virtualTokens, shape.width);
 
   return {
     async publishCheckpoint(step, table, metrics) {
       const id = checkpointId(step);
-      await replace(describe(id, step, metrics, null), { [promptFile]: promptBytes(table) });
+      await replace(describe(id, step, metrics, null), { [promptFile]: promptBytes(table), ...(await wordsOf()) });
       return id;
     },
     async removeCheckpoint(step) {
@@ -101,6 +107,7 @@ export function createPublisher(
       await replace(describe(spec.fineTunedModel, best.step, best.metrics, result), {
         [promptFile]: promptBytes(best.table),
         [encoderFile]: encodeEncoder(best.parameters, shape),
+        ...(await wordsOf()),
       });
     },
   };
