@@ -1,4 +1,5 @@
 /** The inference process from outside in: what it holds, every route, and how it stops. */
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sse from '@fastify/sse';
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyPluginAsync, fastify, LogController } from 'fastify';
@@ -50,8 +51,13 @@ export async function buildInferenceServer(options: InferenceServerOptions): Pro
   const app = createApp(logger);
   registerErrorHandling(app);
   const closing = registerClosing(app, residents, limits.drainMs);
-  app.addHook('onResponse', async (request, reply) => {
-    metrics.observeRequest(request.routeOptions.url ?? 'unknown', reply.statusCode, reply.elapsedTime / 1000);
+  app.addHook('onRequest', async (request, reply) => {
+    const started = performance.now();
+    // Not onResponse, which does not come for clients that have gone; they are counted as 499.
+    reply.raw.once('close', () => {
+      const status = reply.raw.writableFinished ? reply.statusCode : 499;
+      metrics.observeRequest(request.routeOptions.url ?? 'unknown', status, (performance.now() - started) / 1000);
+    });
   });
   // Its types describe the unwrapped function; what is exported is the plugin.
   await app.register(sse as unknown as FastifyPluginAsync);
@@ -86,13 +92,13 @@ function registerClosing(app: App, residents: Residents, drainMs: number): () =>
   let allAnswered: () => void = () => undefined;
   app.addHook('onRequest', async (request, reply) => {
     active++;
+    reply.raw.once('close', () => {
+      active--;
+      if (active === 0) allAnswered();
+    });
     if (!closing || !request.url.startsWith('/v1/')) return;
     reply.header('connection', 'close');
     return sendError(reply, new PtunedError('inference_unavailable', 'The inference process is stopping; try again.'));
-  });
-  app.addHook('onResponse', async () => {
-    active--;
-    if (active === 0) allAnswered();
   });
   app.addHook('preClose', async () => {
     closing = true;

@@ -162,17 +162,17 @@ function flip(bytes: Buffer, bit: number): Buffer {
 test('a writer killed with -9 again and again leaves only whole artifacts', async () => {
   await withDirectory(async (directory) => {
     const writer = new URL('./writer.ts', import.meta.url).pathname;
-    for (let round = 0; round < 6; round++) {
+    for (let round = 0; round < 4; round++) {
       const child = fork(writer, [directory, String(round)], { execArgv: ['--import', 'tsx'], stdio: 'ignore' });
       const exited = new Promise((resolve) => child.once('exit', resolve));
       await new Promise((resolve) => child.once('message', resolve));
-      await sleep(20 + round * 17);
+      await sleep(20 + round * 23);
       child.kill('SIGKILL');
       await exited;
     }
     const store = createArtifactStore(directory);
     const { data } = await store.list('local', { limit: 100_000 });
-    assert.ok(data.length >= 6, `${data.length} artifacts`);
+    assert.ok(data.length >= 4, `${data.length} artifacts`);
     for (const found of data) {
       await store.loadPrompt(found.id);
       await store.readFile(found.id, 'encoder.safetensors');
