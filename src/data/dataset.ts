@@ -1,18 +1,25 @@
 /** A data file through a job's template: checked when the job is created, rendered when it is trained. */
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
-import { type CompiledTask, compileTask } from '../tasks/registry.ts';
-import { compileTemplate, fieldText, type RenderPlan, type Row, renderRow, where } from '../tasks/render.ts';
+import { fieldText, type Row, where } from '../tasks/place.ts';
+import { type CompiledTask, compileTask, type Label } from '../tasks/registry.ts';
+import { compileTemplate, type RenderPlan, renderRow } from '../tasks/render.ts';
 import type { Task, Template } from '../tasks/schema.ts';
-import { checkTemplate, targetField } from '../tasks/template.ts';
+import { checkTemplate, inputFields, manualTemplate, targetField } from '../tasks/template.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { type Line, readJsonl } from './jsonl.ts';
+import { createCompactor } from './compact.ts';
+import { readJsonl } from './jsonl.ts';
+import type { Source } from './lines.ts';
 
 export interface DatasetPlan {
   render: RenderPlan;
+  /** The same rows in the words of the manual prompt; null where the template names none. */
+  manual: RenderPlan | null;
   task: CompiledTask;
+  /** Field that holds the target, and the others a row must have. */
   target: string;
+  fields: string[];
 }
 
 export interface DatasetSummary {
@@ -20,18 +27,24 @@ export interface DatasetSummary {
   used: number;
   /** Of these, rows with a field cut because they were too long. */
   shortened: number;
-  /** Rows left out because their target is not one token of this LM (drop_multi_token). */
+  /** Rows left out because their target is not one token of this LM, or not an allowed one (drop_multi_token). */
   dropped: number;
-  /** Tokens of the longest row and of all rows, pseudo tokens included. */
+  /** Tokens of the longest row, of a row on average, and of all rows; pseudo tokens included. */
   longest: number;
+  mean: number;
   tokens: number;
 }
 
 export interface LoadedDataset extends DatasetSummary {
   rows: RenderedRow[];
+  /** As the manual prompt words them, in the order of `rows`. */
+  manual: RenderedRow[] | null;
 }
 
-/** The template of rows in OpenAI's prompt/completion form, which `method.type: supervised` means. */
+/**
+ * The template of rows in OpenAI's prompt/completion form, which `method.type: supervised` means. Spaces around a
+ * completion do not matter: a target's marker comes from its place in the template.
+ */
 export const promptCompletionTemplate: Template = [
   { virtual: 3 },
   { field: 'prompt', shortenable: true },
@@ -39,124 +52,121 @@ export const promptCompletionTemplate: Template = [
   { target: 'completion' },
 ];
 
-/**
- * Compiles what all rows share. @throws PtunedError invalid_template, template_too_long, target_not_one_token,
- * verbalizer_conflict
- */
-export function planDataset(options: {
+export interface DatasetOptions {
   model: Pick<ModelManifest, 'kind' | 'maxLength' | 'vocabularySize'>;
   tokenizer: Tokenizer;
   template: Template;
   task: Task;
+  /** Words of allowed_words_file. */
   allowedWords?: readonly string[] | null;
-}): DatasetPlan {
-  const { model, tokenizer, template, task } = options;
+}
+
+/**
+ * Compiles what all rows share, the manual prompt included. @throws PtunedError invalid_template, template_too_long,
+ * target_not_one_token, verbalizer_conflict
+ */
+export function planDataset({ model, tokenizer, template, task, allowedWords = null }: DatasetOptions): DatasetPlan {
   checkTemplate(template, model.kind);
-  return planRows(
-    options,
-    compileTemplate(template, { tokenizer, kind: model.kind, maxLength: model.maxLength }),
-    task,
-  );
-}
-
-/** {@link planDataset} for a template that need not hold pseudo tokens: the manual prompt. */
-export function planManual(options: Parameters<typeof planDataset>[0]): DatasetPlan {
-  const { model, tokenizer, template, task } = options;
-  return planRows(
-    options,
-    compileTemplate(template, { tokenizer, kind: model.kind, maxLength: model.maxLength }),
-    task,
-  );
-}
-
-function planRows(options: Parameters<typeof planDataset>[0], render: RenderPlan, task: Task): DatasetPlan {
-  const { model, tokenizer, template, allowedWords = null } = options;
+  const lm = { tokenizer, kind: model.kind, maxLength: model.maxLength };
+  const render = compileTemplate(template, lm);
+  const words = manualTemplate(template);
   const { targetAfterSpace } = render;
-  const compiled = compileTask(task, {
-    tokenizer,
-    vocabularySize: model.vocabularySize,
-    targetAfterSpace,
-    allowedWords,
-  });
-  return { render, task: compiled, target: targetField(template) };
+  return {
+    render,
+    manual: words === null ? null : compileTemplate(words, lm),
+    task: compileTask(task, { tokenizer, vocabularySize: model.vocabularySize, targetAfterSpace, allowedWords }),
+    target: targetField(template),
+    fields: inputFields(template),
+  };
+}
+
+export interface DatasetRow {
+  line: number;
+  /** Null when the row is dropped. */
+  row: RenderedRow | null;
+  manual: RenderedRow | null;
+}
+
+/** Every row of a file in its order, none kept. @throws PtunedError naming line and field, empty_file */
+export async function* renderFile(source: Source, plan: DatasetPlan): AsyncGenerator<DatasetRow> {
+  for await (const { value, line } of readJsonl(source)) {
+    refuseChat(value, plan, line);
+    const row = renderLabelled(plan, value, line);
+    const manual =
+      row === null || plan.manual === null ? null : { ...renderRow(plan.manual, value, { line }), label: row.label };
+    yield { line, row, manual };
+  }
 }
 
 /** One row with its label; null when it is dropped. @throws PtunedError naming line and field */
 export function renderLabelled(plan: DatasetPlan, row: Row, line: number): RenderedRow | null {
   const target = fieldText(row, plan.target, { line }).trim();
   const label = plan.task.labelOf(target);
-  if (!('index' in label)) {
-    if (plan.task.dropsRefused) return null;
-    const code =
-      label.refused === 'not_one_token'
-        ? 'target_not_one_token'
-        : label.refused === 'unknown_label'
-          ? 'unknown_label'
-          : 'invalid_data';
-    throw new PtunedError(code, `${where({ line })}Field "${plan.target}": ${label.message}.`, {
-      param: plan.target,
-      details: { line, field: plan.target },
-    });
-  }
-  return { ...renderRow(plan.render, row, { line }), label: label.index };
+  if ('index' in label) return { ...renderRow(plan.render, row, { line }), label: label.index };
+  if (plan.task.dropsRefused) return null;
+  throw new PtunedError(codes[label.refused], `${where({ line })}Field "${plan.target}": ${label.message}.`, {
+    param: plan.target,
+    details: { line, field: plan.target },
+  });
 }
+
+const codes = {
+  not_one_token: 'target_not_one_token',
+  not_allowed: 'invalid_data',
+  unknown_label: 'unknown_label',
+} as const satisfies Record<Extract<Label, { refused: string }>['refused'], string>;
 
 /** Reads a whole file without keeping its rows. @throws PtunedError naming line and field, empty_file when no row is left */
-export async function checkDataset(path: string, plan: DatasetPlan): Promise<DatasetSummary> {
-  const { summary, add } = counter();
-  for await (const { value, line } of readJsonl(path)) add(renderLabelled(plan, refuseChat(value, plan, line), line));
-  return notEmpty(summary);
+export async function checkDataset(source: Source, plan: DatasetPlan): Promise<DatasetSummary> {
+  const counter = createCounter();
+  for await (const { row } of renderFile(source, plan)) counter.add(row);
+  return counter.summary();
 }
 
-/** All rows of a file, rendered. */
-export async function loadDataset(path: string, plan: DatasetPlan): Promise<LoadedDataset> {
-  const { summary, add } = counter();
+/** All rows of a file, rendered. @throws as {@link checkDataset} */
+export async function loadDataset(source: Source, plan: DatasetPlan): Promise<LoadedDataset> {
+  const counter = createCounter();
+  const compact = createCompactor();
   const rows: RenderedRow[] = [];
-  for await (const { value, line } of readJsonl(path)) {
-    const row = renderLabelled(plan, value, line);
-    add(row);
-    if (row !== null) rows.push(row);
+  const worded: RenderedRow[] = [];
+  for await (const { row, manual } of renderFile(source, plan)) {
+    counter.add(row);
+    if (row !== null) rows.push(compact(row));
+    if (manual !== null) worded.push(compact(manual));
   }
-  return { ...notEmpty(summary), rows };
+  return { ...counter.summary(), rows, manual: plan.manual === null ? null : worded };
 }
 
-function counter(): { summary: DatasetSummary; add: (row: RenderedRow | null) => void } {
-  const summary: DatasetSummary = { used: 0, shortened: 0, dropped: 0, longest: 0, tokens: 0 };
+function createCounter(): { add: (row: RenderedRow | null) => void; summary: () => DatasetSummary } {
+  const counts = { used: 0, shortened: 0, dropped: 0, longest: 0, tokens: 0 };
   return {
-    summary,
     add(row) {
       if (row === null) {
-        summary.dropped++;
+        counts.dropped++;
         return;
       }
-      summary.used++;
-      if (row.cut > 0) summary.shortened++;
-      summary.longest = Math.max(summary.longest, row.ids.length);
-      summary.tokens += row.ids.length;
+      counts.used++;
+      if (row.cut > 0) counts.shortened++;
+      counts.longest = Math.max(counts.longest, row.ids.length);
+      counts.tokens += row.ids.length;
+    },
+    summary() {
+      if (counts.used > 0) return { ...counts, mean: counts.tokens / counts.used };
+      throw new PtunedError(
+        'empty_file',
+        `No row is left: all ${counts.dropped} were dropped because their target is not one token of this LM.`,
+      );
     },
   };
 }
 
-function notEmpty(summary: DatasetSummary): DatasetSummary {
-  if (summary.used > 0) return summary;
-  throw new PtunedError(
-    'empty_file',
-    `No row is left: all ${summary.dropped} were dropped because their target is not one token of this LM.`,
-  );
-}
-
 /** Chat rows are a form of their own; say what to send instead. */
-function refuseChat(row: Line['value'], plan: DatasetPlan, line: number): Row {
-  const wanted = plan.render.parts.flatMap((part) => (part.kind === 'field' ? [part.field] : []));
-  if (Object.hasOwn(row, 'messages') && !wanted.includes('messages')) {
-    throw new PtunedError(
-      'invalid_data',
-      `Line ${line}: rows with "messages" are not accepted; give each row the fields ${[...new Set(wanted), plan.target].map((one) => `"${one}"`).join(', ')}.`,
-      {
-        param: 'messages',
-        details: { line, field: 'messages' },
-      },
-    );
-  }
-  return row;
+function refuseChat(row: Row, { fields, target }: DatasetPlan, line: number): void {
+  if (!Object.hasOwn(row, 'messages') || fields.includes('messages') || Object.hasOwn(row, target)) return;
+  const wanted = [...fields, target].map((field) => `"${field}"`).join(', ');
+  throw new PtunedError(
+    'invalid_data',
+    `${where({ line })}rows with "messages" are not accepted; give each row the fields ${wanted}.`,
+    { param: 'messages', details: { line, field: 'messages' } },
+  );
 }

@@ -1,11 +1,11 @@
 /** Uploaded files on disk: files/<id>/{meta.json,content}. An id exists only when both parts are whole. */
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Readable, Transform } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { Readable } from 'node:stream';
 import { PtunedError } from '../errors.ts';
+import { absent, storing, sweep, syncFolder, temporaryPrefix, writeContent, writeWhole } from './file-disk.ts';
 
 export interface StoredFile {
   id: string;
@@ -16,6 +16,8 @@ export interface StoredFile {
   sha256: string;
   /** Unix seconds. */
   createdAt: number;
+  /** Unix milliseconds, growing with every file of a process: the order of files of the same second. */
+  order: number;
 }
 
 export interface FilePage {
@@ -23,15 +25,16 @@ export interface FilePage {
   hasMore: boolean;
 }
 
+/** Another owner's file is as if it were not there. A full or broken disk is storage_unavailable. */
 export interface FileStore {
-  /** Streams an upload to disk. @throws PtunedError empty_file, payload_too_large */
+  /** Streams an upload to disk, of which nothing is left when it fails. @throws PtunedError empty_file, payload_too_large */
   create(
     content: Readable,
     about: { owner: string; filename: string; purpose: string; limitBytes: number },
   ): Promise<StoredFile>;
   /** Null when there is no such file of this owner. */
   get(id: string, owner: string): Promise<StoredFile | null>;
-  /** Newest first; `after` is the id the page begins behind. */
+  /** Newest first; `after` is the id the page begins behind. @throws PtunedError invalid_request when it is not there */
   list(owner: string, page: { after?: string; limit: number }): Promise<FilePage>;
   /** False when there was no such file of this owner. */
   remove(id: string, owner: string): Promise<boolean>;
@@ -41,125 +44,112 @@ export interface FileStore {
 }
 
 const idPattern = /^file-[0-9a-f]{24}$/;
+/** Files read at once when listing. */
+const readAtOnce = 64;
 
 /** A store below `dataDirectory`/files, made when first needed. */
 export function createFileStore(dataDirectory: string): FileStore {
   const root = join(dataDirectory, 'files');
-  const folder = (id: string) => join(root, id);
-  const contentPath = (id: string) => join(folder(id), 'content');
-  const read = async (id: string): Promise<StoredFile | null> => {
-    if (!idPattern.test(id)) return null;
-    const text = await readFile(join(folder(id), 'meta.json'), 'utf8').catch(absent);
-    return text === null ? null : (JSON.parse(text) as StoredFile);
-  };
-  const get = async (id: string, owner: string) => {
-    const file = await read(id);
-    return file?.owner === owner ? file : null;
-  };
+  const reader = createReader(root);
+  const create = createUpload(root);
+
+  async function list(owner: string, { after, limit }: { after?: string; limit: number }): Promise<FilePage> {
+    const files = await reader.owned(owner);
+    const start = after === undefined ? 0 : files.findIndex((file) => file.id === after) + 1;
+    if (after !== undefined && start === 0) {
+      throw new PtunedError('invalid_request', `There is no file "${after}" to begin behind.`, { param: 'after' });
+    }
+    return { files: files.slice(start, start + limit), hasMore: files.length > start + limit };
+  }
+
+  async function remove(id: string, owner: string): Promise<boolean> {
+    if ((await reader.get(id, owner)) === null) return false;
+    // Out of sight first: a crash halfway leaves nothing that looks whole.
+    const doomed = join(root, `${temporaryPrefix}removed-${id}`);
+    const moved = await rename(folderOf(root, id), doomed).then(() => true, absent);
+    if (moved === null) return false;
+    await syncFolder(root);
+    await rm(doomed, { recursive: true, force: true });
+    return true;
+  }
+
   return {
-    get,
-    path: contentPath,
-    content: (file) => createReadStream(contentPath(file.id)),
-    async create(content, { owner, filename, purpose, limitBytes }) {
-      const id = `file-${randomBytes(12).toString('hex')}`;
-      const temporary = join(root, `.tmp-${id}`);
-      await mkdir(temporary, { recursive: true });
-      try {
-        const { bytes, sha256 } = await writeContent(content, join(temporary, 'content'), limitBytes);
-        if (bytes === 0)
-          throw new PtunedError(
-            'empty_file',
-            `The file "${filename}" is empty; a JSONL file with at least one row is expected.`,
-            { param: 'file' },
-          );
-        const file: StoredFile = {
-          id,
-          owner,
-          filename,
-          purpose,
-          bytes,
-          sha256,
-          createdAt: Math.floor(Date.now() / 1000),
-        };
-        await writeWhole(join(temporary, 'meta.json'), JSON.stringify(file));
-        await rename(temporary, folder(id));
-        await syncFolder(root);
-        return file;
-      } catch (error) {
-        await rm(temporary, { recursive: true, force: true });
-        throw error;
+    create: (content, about) => storing(() => create(content, about)),
+    get: (id, owner) => storing(() => reader.get(id, owner)),
+    list: (owner, page) => storing(() => list(owner, page)),
+    remove: (id, owner) => storing(() => remove(id, owner)),
+    content: (file) => createReadStream(contentPath(root, file.id)),
+    path: (id) => contentPath(root, id),
+  };
+}
+
+/** No path is made of an id that this store did not make. @throws PtunedError file_not_found */
+function folderOf(root: string, id: string): string {
+  if (!idPattern.test(id)) throw new PtunedError('file_not_found', `There is no file "${id}".`);
+  return join(root, id);
+}
+
+function contentPath(root: string, id: string): string {
+  return join(folderOf(root, id), 'content');
+}
+
+function createReader(root: string) {
+  // What is stored never changes, so listing reads each description once.
+  const known = new Map<string, StoredFile>();
+
+  async function read(id: string): Promise<StoredFile | null> {
+    if (!idPattern.test(id)) return null;
+    const text = await readFile(join(folderOf(root, id), 'meta.json'), 'utf8').catch(absent);
+    if (text === null) return null;
+    const file = JSON.parse(text) as StoredFile;
+    known.set(id, file);
+    return file;
+  }
+
+  return {
+    async get(id: string, owner: string): Promise<StoredFile | null> {
+      const file = await read(id);
+      return file?.owner === owner ? file : null;
+    },
+    /** Newest first. */
+    async owned(owner: string): Promise<StoredFile[]> {
+      const names = new Set(((await readdir(root).catch(absent)) ?? []).filter((name) => idPattern.test(name)));
+      for (const id of known.keys()) if (!names.has(id)) known.delete(id);
+      const unread = [...names].filter((id) => !known.has(id));
+      for (let start = 0; start < unread.length; start += readAtOnce) {
+        await Promise.all(unread.slice(start, start + readAtOnce).map(read));
       }
-    },
-    async list(owner, { after, limit }) {
-      const names = (await readdir(root).catch(absent)) ?? [];
-      const files = (await Promise.all(names.map((name) => get(name, owner)))).filter((file) => file !== null);
-      files.sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1));
-      const start = after === undefined ? 0 : files.findIndex((file) => file.id === after) + 1;
-      if (after !== undefined && start === 0)
-        throw new PtunedError('invalid_request', `There is no file "${after}" to begin behind.`, { param: 'after' });
-      return { files: files.slice(start, start + limit), hasMore: files.length > start + limit };
-    },
-    async remove(id, owner) {
-      if ((await get(id, owner)) === null) return false;
-      // Out of sight first: a crash halfway leaves nothing that looks whole.
-      const doomed = join(root, `.tmp-removed-${id}`);
-      await rename(folder(id), doomed);
-      await rm(doomed, { recursive: true, force: true });
-      return true;
+      const found = [...known.values()].filter((file) => names.has(file.id) && file.owner === owner);
+      return found.sort((a, b) => b.order - a.order || (a.id < b.id ? 1 : -1));
     },
   };
 }
 
-function absent(error: NodeJS.ErrnoException): null {
-  if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return null;
-  throw error;
-}
-
-async function writeContent(
-  content: Readable,
-  path: string,
-  limit: number,
-): Promise<{ bytes: number; sha256: string }> {
-  const hash = createHash('sha256');
-  let bytes = 0;
-  const counted = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      if (bytes > limit)
-        return done(
-          new PtunedError('payload_too_large', `The file is larger than ${limit} bytes, the most that is accepted.`, {
-            param: 'file',
-          }),
-        );
-      hash.update(chunk);
-      done(null, chunk);
-    },
-  });
-  const file = await open(path, 'wx');
-  try {
-    await pipeline(content, counted, file.createWriteStream({ autoClose: false }));
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  return { bytes, sha256: hash.digest('hex') };
-}
-
-async function writeWhole(path: string, text: string): Promise<void> {
-  const file = await open(path, 'wx');
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+function createUpload(root: string): FileStore['create'] {
+  let lastOrder = 0;
+  let swept = false;
+  return async (content, { limitBytes, ...about }) => {
+    const id = `file-${randomBytes(12).toString('hex')}`;
+    const temporary = join(root, `${temporaryPrefix}${id}`);
+    await mkdir(temporary, { recursive: true });
+    if (!swept) await sweep(root);
+    swept = true;
+    try {
+      const written = await writeContent(content, join(temporary, 'content'), limitBytes);
+      if (written.bytes === 0) {
+        const message = `The file "${about.filename}" is empty; a JSONL file with at least one row is expected.`;
+        throw new PtunedError('empty_file', message, { param: 'file' });
+      }
+      lastOrder = Math.max(Date.now(), lastOrder + 1);
+      const file = { id, ...about, ...written, createdAt: Math.floor(lastOrder / 1000), order: lastOrder };
+      await writeWhole(join(temporary, 'meta.json'), JSON.stringify(file));
+      await syncFolder(temporary);
+      await rename(temporary, folderOf(root, id));
+      await syncFolder(root);
+      return file;
+    } catch (error) {
+      await rm(temporary, { recursive: true, force: true });
+      throw error;
+    }
+  };
 }

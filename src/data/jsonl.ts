@@ -1,10 +1,7 @@
 /** Streams the rows of a JSONL file. */
-import { createReadStream } from 'node:fs';
 import { PtunedError } from '../errors.ts';
-import type { Row } from '../tasks/render.ts';
-
-/** Bytes of the longest line that is read. */
-export const longestLine = 64 * 1024;
+import type { Row } from '../tasks/place.ts';
+import { readLines, type Source } from './lines.ts';
 
 export interface Line {
   /** Counted from 1, empty lines included. */
@@ -14,68 +11,37 @@ export interface Line {
 
 /**
  * Objects of a JSONL file, one a line. Empty lines, a byte-order mark and CRLF are tolerated.
- * @throws PtunedError invalid_json naming the line, empty_file
+ * @throws PtunedError invalid_json naming the line and, where JSON's parser tells it, the column; empty_file
  */
-export async function* readJsonl(path: string): AsyncGenerator<Line> {
-  let number = 0;
+export async function* readJsonl(source: Source): AsyncGenerator<Line> {
   let rows = 0;
-  for await (const bytes of lines(path)) {
-    number++;
-    const text = (number === 1 ? bytes.replace(/^\uFEFF/, '') : bytes).trim();
-    if (text === '') continue;
+  for await (const { line, text } of readLines(source)) {
+    const trimmed = text.trim();
+    if (trimmed === '') continue;
     rows++;
-    yield { line: number, value: parse(text, number) };
+    yield { line, value: parse(trimmed, line) };
   }
-  if (rows === 0)
+  if (rows === 0) {
     throw new PtunedError('empty_file', 'The file has no rows; at least one line with a JSON object is needed.');
-}
-
-/** Words of a plain text file, one a line. @throws PtunedError empty_file */
-export async function readWords(path: string): Promise<string[]> {
-  const words: string[] = [];
-  for await (const line of lines(path)) if (line.trim() !== '') words.push(line.replace(/^\uFEFF/, '').trim());
-  if (words.length === 0)
-    throw new PtunedError('empty_file', 'The file of allowed words is empty; one word a line is expected.');
-  return words;
-}
-
-/** Lines without their ends; none is held beyond the limit. */
-async function* lines(path: string): AsyncGenerator<string> {
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-  let held: Buffer[] = [];
-  let length = 0;
-  let number = 1;
-  const take = (): string => {
-    const whole = Buffer.concat(held);
-    held = [];
-    length = 0;
-    try {
-      return decoder.decode(whole);
-    } catch (error) {
-      throw new PtunedError('invalid_json', `Line ${number} is not UTF-8 text.`, {
-        details: { line: number },
-        cause: error,
-      });
-    }
-  };
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    let start = 0;
-    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-      held.push(chunk.subarray(start, end));
-      checkLength((length += end - start), number);
-      yield take();
-      number++;
-      start = end + 1;
-    }
-    held.push(chunk.subarray(start));
-    checkLength((length += chunk.length - start), number);
   }
-  if (length > 0) yield take();
 }
 
-function checkLength(length: number, line: number): void {
-  if (length <= longestLine) return;
-  throw new PtunedError('invalid_json', `Line ${line} is longer than ${longestLine} bytes.`, { details: { line } });
+/** Most allowed words, as in the job's schema. */
+const mostWords = 200_000;
+
+/** Words of a plain text file, one a line. @throws PtunedError empty_file, invalid_data */
+export async function readWords(source: Source): Promise<string[]> {
+  const words: string[] = [];
+  for await (const { text } of readLines(source)) {
+    const word = text.trim();
+    if (word === '') continue;
+    if (words.length === mostWords) {
+      throw new PtunedError('invalid_data', `The file of allowed words has more than ${mostWords} words.`);
+    }
+    words.push(word);
+  }
+  if (words.length > 0) return words;
+  throw new PtunedError('empty_file', 'The file of allowed words is empty; one word a line is expected.');
 }
 
 function parse(text: string, line: number): Row {
@@ -83,18 +49,28 @@ function parse(text: string, line: number): Row {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new PtunedError('invalid_json', `Line ${line} is not JSON: ${(error as Error).message}`, {
-      details: { line },
+    const { message } = error as Error;
+    const column = columnOf(message, text);
+    const at = column === null ? '' : `, column ${column}`;
+    throw new PtunedError('invalid_json', `Line ${line}${at} is not JSON: ${message}.`, {
+      details: { line, ...(column === null ? {} : { column }) },
       cause: error,
     });
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-    const found = value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`;
-    throw new PtunedError(
-      'invalid_json',
-      `Line ${line} is ${found}; a JSON object with the template's fields is expected.`,
-      { details: { line } },
-    );
-  }
-  return value as Row;
+  if (value !== null && typeof value === 'object' && !Array.isArray(value)) return value as Row;
+  const found = value === null ? 'null' : Array.isArray(value) ? 'a list' : `a ${typeof value}`;
+  throw new PtunedError(
+    'invalid_json',
+    `Line ${line} is ${found}; a JSON object with the template's fields is expected.`,
+    {
+      details: { line },
+    },
+  );
+}
+
+/** Counted from 1. V8 states the position for some mistakes; a text that ends too early is wrong at its end. */
+function columnOf(message: string, text: string): number | null {
+  const stated = /at position (\d+)/.exec(message);
+  if (stated !== null) return Number(stated[1]) + 1;
+  return /end of JSON input/.test(message) ? text.length + 1 : null;
 }

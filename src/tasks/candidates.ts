@@ -16,14 +16,22 @@ export function targetToken(
   return { tokens: ids.map((one) => tokenizer.token(one)) };
 }
 
-/** Every token of the vocabulary. `size` is the width of the LM's logits. */
-export function wholeVocabulary(size: number, tokenizer: Tokenizer): Candidates {
+/**
+ * Every token that both the tokenizer and the LM know; `vocabularySize` is the width of the LM's logits, which may be
+ * padded. Names are the words as text, made when first asked for: decoding a whole vocabulary takes its time.
+ */
+export function wholeVocabulary(vocabularySize: number, tokenizer: Tokenizer): Candidates {
+  const count = Math.min(vocabularySize, tokenizer.vocabularySize);
+  let names: string[] | null = null;
   return {
-    count: size,
+    count,
     width: 1,
-    ids: Int32Array.from({ length: size }, (_, i) => i),
-    weights: new Float32Array(size).fill(1),
-    names: Array.from({ length: size }, (_, i) => tokenizer.token(i)),
+    ids: Int32Array.from({ length: count }, (_, id) => id),
+    weights: new Float32Array(count).fill(1),
+    get names() {
+      names ??= Array.from({ length: count }, (_, id) => tokenizer.decode([id]).trim() || tokenizer.token(id));
+      return names;
+    },
   };
 }
 
@@ -72,23 +80,36 @@ export function verbalizers(task: ClassificationTask, tokenizer: Tokenizer, afte
       param: 'method.p_tuning.task.labels',
     });
   }
-  const width = Math.max(...labels.map(({ words }) => words.length));
+  const tokens = distinctTokens(labels, tokenizer, afterSpace);
+  const width = Math.max(...tokens.map((row) => row.length));
   const ids = new Int32Array(labels.length * width);
   const weights = new Float32Array(labels.length * width);
-  const owner = new Map<number, { label: string; word: string }>();
-  for (const [row, { label, words }] of labels.entries()) {
-    for (const [k, word] of words.entries()) {
-      const id = verbalizerToken(tokenizer, label, word, afterSpace);
-      const other = owner.get(id);
-      if (other !== undefined) throw conflict(tokenizer, id, { label, word }, other);
-      owner.set(id, { label, word });
-      ids[row * width + k] = id;
-      weights[row * width + k] = 1 / words.length;
-    }
+  for (const [row, own] of tokens.entries()) {
     // Places without a word repeat the first one with weight 0.
-    ids.fill(ids[row * width]!, row * width + words.length, (row + 1) * width);
+    for (let k = 0; k < width; k++) ids[row * width + k] = own[k] ?? own[0]!;
+    weights.fill(1 / own.length, row * width, row * width + own.length);
   }
   return { count: labels.length, width, ids, weights, names: labels.map(({ label }) => label) };
+}
+
+/** Tokens of each label; words that are the same token ("Yes", "yes" uncased) count once. */
+function distinctTokens(
+  labels: readonly { label: string; words: readonly string[] }[],
+  tokenizer: Tokenizer,
+  afterSpace: boolean,
+): number[][] {
+  const owners = new Map<number, { label: string; word: string }>();
+  return labels.map(({ label, words }) => {
+    const own = new Set<number>();
+    for (const word of words) {
+      const id = verbalizerToken(tokenizer, label, word, afterSpace);
+      const owner = owners.get(id);
+      if (owner !== undefined && owner.label !== label) throw conflict(tokenizer, id, { label, word }, owner);
+      owners.set(id, { label, word });
+      own.add(id);
+    }
+    return [...own];
+  });
 }
 
 function verbalizerToken(tokenizer: Tokenizer, label: string, word: string, afterSpace: boolean): number {

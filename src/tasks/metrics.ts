@@ -46,6 +46,12 @@ function mean(values: Int32Array, of: (value: number) => number): number {
   return sum / values.length;
 }
 
+/** How much better `a` is than `b`; a value that is no number is worse than any other. */
+export function compareMetric(a: number, b: number): number {
+  if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(b)) - Number(Number.isNaN(a));
+  return a - b;
+}
+
 export const metrics: Readonly<Record<MetricName, Metric>> = {
   p_at_1: precisionAt(1),
   p_at_10: precisionAt(10),

@@ -38,32 +38,33 @@ const cloze: TaskRecord<ClozeTask> = {
   metrics: ['p_at_1', 'p_at_10', 'mrr'],
   defaultMetric: 'p_at_1',
   compile(task, context) {
+    const { tokenizer, vocabularySize, targetAfterSpace } = context;
     const words = task.allowed_words ?? context.allowedWords ?? null;
     const { candidates, left } =
       words === null
-        ? { candidates: wholeVocabulary(context.vocabularySize, context.tokenizer), left: 0 }
-        : allowedWords(words, context.tokenizer, context.targetAfterSpace);
+        ? { candidates: wholeVocabulary(vocabularySize, tokenizer), left: 0 }
+        : allowedWords(words, tokenizer, targetAfterSpace);
     const index = new Map(Array.from(candidates.ids, (id, i) => [id, i]));
     return {
       candidates,
       wordsLeftOut: left,
       dropsRefused: task.drop_multi_token ?? false,
       labelOf(target) {
-        const found = targetToken(context.tokenizer, target, context.targetAfterSpace);
-        if (!('id' in found)) {
-          return {
-            refused: 'not_one_token',
-            message: `the target "${target}" is ${spell(found.tokens)}; a word that is one known token of this LM is accepted`,
-          };
-        }
+        const found = targetToken(tokenizer, target, targetAfterSpace);
+        if (!('id' in found)) return refuse('not_one_token', `the target "${target}" is ${spell(found.tokens)}`);
         const at = index.get(found.id);
         return at === undefined
-          ? { refused: 'not_allowed', message: `the target "${target}" is not among the allowed words` }
+          ? refuse('not_allowed', `the target "${target}" is not among the allowed words`)
           : { index: at };
       },
     };
   },
 };
+
+function refuse(refused: 'not_one_token' | 'not_allowed', what: string): Label {
+  const accepted = refused === 'not_one_token' ? 'a word that is one known token of this LM is accepted, ' : '';
+  return { refused, message: `${what}; ${accepted}drop_multi_token leaves such rows out` };
+}
 
 const classification: TaskRecord<ClassificationTask> = {
   metrics: ['accuracy', 'macro_f1'],
@@ -106,7 +107,20 @@ export function compileTask(task: Task, context: TaskContext): CompiledTask {
       param: 'method.p_tuning.task',
     });
   }
-  return recordOf(task).compile(task, context);
+  const compiled = recordOf(task).compile(task, context);
+  checkVocabulary(compiled.candidates, context);
+  return compiled;
+}
+
+/** A tokenizer with more tokens than its LM has logits would read beyond them. */
+function checkVocabulary({ ids }: Candidates, { tokenizer, vocabularySize }: TaskContext): void {
+  const beyond = ids.find((id) => id >= vocabularySize);
+  if (beyond === undefined) return;
+  throw new PtunedError(
+    'target_not_one_token',
+    `The token ${tokenizer.token(beyond)} has the id ${beyond}, but this LM scores only ${vocabularySize} tokens.`,
+    { param: 'method.p_tuning.task' },
+  );
 }
 
 /** The metric that decides on dev. */

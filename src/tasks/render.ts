@@ -1,11 +1,12 @@
 /** From a row's fields to token ids, slots of pseudo tokens and the position that is read. */
 import { PtunedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { afterText, type Before, type Join, joinOf, takesSpace, textOf } from './join.ts';
+import { fieldText, type Row, type RowPlace, where } from './place.ts';
 import type { Segment, Template } from './schema.ts';
+import { cutLongest, spareTokens } from './shorten.ts';
+import { targetAfterSpace } from './template.ts';
 import type { RenderedRow } from './types.ts';
-
-/** Values of a row as JSON has them; numbers and booleans are written as text. */
-export type Row = Record<string, unknown>;
 
 export interface RenderPlan {
   tokenizer: Tokenizer;
@@ -13,22 +14,23 @@ export interface RenderPlan {
   /** Longest sequence the LM takes. */
   maxLength: number;
   parts: Part[];
-  /** Whether something stands before the target, so that its word carries the marker for a space. */
+  /** Whether a space stands before the target, so that its word carries the marker. */
   targetAfterSpace: boolean;
+  /** Id at a pseudo token's place; the prompt table replaces its embedding. */
+  placeholder: number;
 }
+
+type Piece = { join: Join } & ({ text: string } | { field: string });
 
 type Part =
   | { kind: 'virtual'; first: number; count: number }
-  | { kind: 'text'; ids: number[] }
-  | { kind: 'field'; field: string; shortenable: boolean; afterSpace: boolean }
+  /** Neighbouring texts and fields, tokenized as one text; a shortenable field is a run of its own, so that it can be cut. */
+  | { kind: 'run'; pieces: Piece[]; shortenable: boolean }
   | { kind: 'target' };
 
-/** Punctuation that belongs to the word before it. */
-const closing = /^[.,;:!?)\]}%'”’…]/;
-
 /**
- * Compiles a checked template. Segments are joined by a space, except text that begins with closing punctuation, and
- * segments with `join: none`; the first word of a sequence has no space before it, a word behind a pseudo token has.
+ * Compiles a checked template, pseudo tokens taking rows 0 … n − 1 of the prompt table in template order. Special tokens
+ * around the row are the tokenizer's own. How segments are joined is said in join.ts.
  * @throws PtunedError invalid_template when a masked LM has no mask token, template_too_long when fixed parts do not fit
  */
 export function compileTemplate(
@@ -39,59 +41,66 @@ export function compileTemplate(
     throw new PtunedError(
       'invalid_template',
       'The tokenizer of this masked LM has no mask token, so no target can be read.',
+      { param: 'model' },
     );
   }
-  let row = 0;
-  let targetAfterSpace = false;
-  const parts = template.map((segment, i): Part => {
-    const afterSpace = i > 0 && !joinsTight(segment);
-    if ('virtual' in segment) {
-      row += segment.virtual;
-      return { kind: 'virtual', first: row - segment.virtual, count: segment.virtual };
-    }
-    if ('text' in segment) return { kind: 'text', ids: tokenizer.encode(segment.text.trim(), { afterSpace }) };
-    if ('field' in segment)
-      return { kind: 'field', field: segment.field, shortenable: segment.shortenable ?? false, afterSpace };
-    targetAfterSpace = afterSpace;
-    return { kind: 'target' };
-  });
-  const plan = { tokenizer, kind, maxLength, parts, targetAfterSpace };
-  checkFixedLength(plan);
+  const plan: RenderPlan = {
+    tokenizer,
+    kind,
+    maxLength,
+    parts: compileParts(template),
+    targetAfterSpace: targetAfterSpace(template, tokenizer),
+    placeholder: placeholderOf(tokenizer),
+  };
+  const alone = lengthOf(
+    plan,
+    encodeRuns(plan, () => ''),
+  );
+  if (alone > maxLength) {
+    throw new PtunedError(
+      'template_too_long',
+      `The template alone is ${alone} tokens long; this LM takes at most ${maxLength}.`,
+      { param: 'method.p_tuning.template', details: { length: alone, maximum: maxLength } },
+    );
+  }
   return plan;
 }
 
-function joinsTight(segment: Segment): boolean {
-  if ('virtual' in segment) return false;
-  if (segment.join !== undefined) return segment.join === 'none';
-  return 'text' in segment && closing.test(segment.text);
+function compileParts(template: Template): Part[] {
+  const parts: Part[] = [];
+  let first = 0;
+  for (const [i, segment] of template.entries()) {
+    if ('virtual' in segment) {
+      parts.push({ kind: 'virtual', first, count: segment.virtual });
+      first += segment.virtual;
+    } else if ('target' in segment) parts.push({ kind: 'target' });
+    else {
+      const piece = pieceOf(template, i, segment);
+      const shortenable = 'field' in segment && segment.shortenable === true;
+      const last = parts.at(-1);
+      if (last?.kind === 'run' && !last.shortenable && !shortenable) last.pieces.push(piece);
+      else parts.push({ kind: 'run', pieces: [piece], shortenable });
+    }
+  }
+  return parts;
 }
 
-function checkFixedLength(plan: RenderPlan): void {
-  const length = surrounding(plan).length + plan.parts.reduce((sum, part) => sum + fixedLength(part, plan.kind), 0);
-  if (length <= plan.maxLength) return;
-  throw new PtunedError(
-    'template_too_long',
-    `The template alone is ${length} tokens long; this LM takes at most ${plan.maxLength}.`,
-    {
-      param: 'method.p_tuning.template',
-    },
-  );
+function pieceOf(
+  template: Template,
+  i: number,
+  segment: Extract<Segment, { text: string } | { field: string }>,
+): Piece {
+  const join = joinOf(segment);
+  return 'text' in segment ? { join, text: textOf(template, i, segment.text) } : { join, field: segment.field };
 }
 
-function fixedLength(part: Part, kind: RenderPlan['kind']): number {
-  if (part.kind === 'virtual') return part.count;
-  if (part.kind === 'text') return part.ids.length;
-  return part.kind === 'target' && kind === 'masked' ? 1 : 0;
-}
-
-/** Special tokens around a sequence; a causal LM goes on from the target, so nothing closes it. */
-function surrounding({ tokenizer, kind }: RenderPlan): number[] {
-  return kind === 'causal' ? [...tokenizer.prefix] : [...tokenizer.prefix, ...tokenizer.suffix];
-}
-
-/** Where a row came from, for messages: `line 12`. */
-export interface RowPlace {
-  line?: number;
+/** Any id that is neither padding (positions may be counted from ids) nor the mask. */
+function placeholderOf({ special, vocabularySize }: Tokenizer): number {
+  const usable = (id: number | null): id is number => id !== null && id !== special.pad && id !== special.mask;
+  const known = [special.unk, special.cls, special.bos, special.sep].find(usable);
+  if (known !== undefined) return known;
+  for (let id = 0; id < vocabularySize; id++) if (usable(id)) return id;
+  return 0;
 }
 
 /**
@@ -99,107 +108,103 @@ export interface RowPlace {
  * @throws PtunedError invalid_data naming line and field, template_too_long naming line, length and maximum
  */
 export function renderRow(plan: RenderPlan, row: Row, place: RowPlace = {}): RenderedRow {
-  const encoded = plan.parts.map((part) =>
-    part.kind === 'field' ? encodeField(plan.tokenizer, part, row, place) : null,
-  );
+  const encoded = encodeRuns(plan, (field) => fieldText(row, field, place).trim());
   const cut = shorten(plan, encoded, place);
   const { tokenizer, kind } = plan;
   const ids = [...tokenizer.prefix];
   const slots: number[] = ids.map(() => -1);
   let target = -1;
   for (const [i, part] of plan.parts.entries()) {
-    if (part.kind === 'virtual') {
-      for (let k = 0; k < part.count; k++) {
-        ids.push(placeholder(tokenizer));
-        slots.push(part.first + k);
-      }
-      continue;
-    }
     if (part.kind === 'target') {
       if (kind === 'causal') break;
       target = ids.length;
       ids.push(tokenizer.special.mask!);
-    } else {
-      for (const id of part.kind === 'text' ? part.ids : encoded[i]!) ids.push(id);
-    }
+    } else if (part.kind === 'virtual') {
+      for (let k = 0; k < part.count; k++) {
+        ids.push(plan.placeholder);
+        slots.push(part.first + k);
+      }
+    } else for (const id of encoded[i]!) ids.push(id);
     while (slots.length < ids.length) slots.push(-1);
   }
-  if (kind === 'causal') target = ids.length - 1;
-  else for (const id of tokenizer.suffix) append(ids, slots, id);
-  if (target < 0) throw new PtunedError('invalid_data', `${where(place)}Nothing stands before the target.`);
+  if (kind === 'causal') return endBeforeTarget(plan, ids, slots, cut, place);
+  ids.push(...tokenizer.suffix);
+  slots.push(...tokenizer.suffix.map(() => -1));
   return { ids, slots, target, label: -1, cut };
 }
 
-/** Any id that is neither padding (positions may be counted from ids) nor the mask. */
-function placeholder({ special }: Tokenizer): number {
-  const usable = [special.unk, special.cls, special.bos, special.eos, special.sep].find(
-    (id) => id !== null && id !== special.pad && id !== special.mask,
-  );
-  if (usable !== undefined && usable !== null) return usable;
-  return [0, 1, 2].find((id) => id !== special.pad && id !== special.mask)!;
-}
-
-function encodeField(
-  tokenizer: Tokenizer,
-  part: Extract<Part, { kind: 'field' }>,
-  row: Row,
+/** A causal LM reads its target from the last token; where there is none at all, from the token that begins a text. */
+function endBeforeTarget(
+  { tokenizer: { special } }: RenderPlan,
+  ids: number[],
+  slots: number[],
+  cut: number,
   place: RowPlace,
-): number[] {
-  return tokenizer.encode(fieldText(row, part.field, place).trim(), { afterSpace: part.afterSpace });
+): RenderedRow {
+  if (ids.length === 0) {
+    const begin = special.bos ?? special.eos;
+    if (begin === null) throw new PtunedError('invalid_data', `${where(place)}Nothing stands before the target.`);
+    ids.push(begin);
+    slots.push(-1);
+  }
+  return { ids, slots, target: ids.length - 1, label: -1, cut };
 }
 
-/** A field's value as text. @throws PtunedError invalid_data naming line and field */
-export function fieldText(row: Row, field: string, place: RowPlace = {}): string {
-  const value = Object.hasOwn(row, field) ? row[field] : undefined;
-  if (typeof value === 'string') return value;
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value);
-  const found =
-    value === undefined
-      ? `is missing (found: ${Object.keys(row).slice(0, 20).join(', ') || 'no fields'})`
-      : `is ${kindOf(value)}; text, a number or true/false is accepted`;
-  throw new PtunedError('invalid_data', `${where(place)}Field "${field}" ${found}.`, {
-    param: field,
-    details: { ...(place.line === undefined ? {} : { line: place.line }), field },
+/** Ids of each run, null for other parts. Behind a causal LM's target nothing is read. */
+function encodeRuns(plan: RenderPlan, textOfField: (field: string) => string): (number[] | null)[] {
+  const { spaceAtStart } = plan.tokenizer;
+  let before: Before = 'nothing';
+  return plan.parts.map((part) => {
+    if (part.kind !== 'run') {
+      before = 'something';
+      return null;
+    }
+    let text = '';
+    let afterSpace = false;
+    for (const piece of part.pieces) {
+      const value = 'text' in piece ? piece.text : textOfField(piece.field);
+      if (value === '') continue;
+      const space = takesSpace(value, piece.join, before, spaceAtStart);
+      if (text === '') afterSpace = space;
+      else if (space) text += ' ';
+      text += value;
+      before = afterText(value, before);
+    }
+    return plan.tokenizer.encode(text, { afterSpace });
   });
 }
 
-function kindOf(value: unknown): string {
-  if (value === null) return 'null';
-  return Array.isArray(value) ? 'a list' : `an ${typeof value}`;
+/** Tokens of a row. A causal LM's row ends before the target, so neither it nor the suffix is there. */
+function lengthOf({ tokenizer, kind, parts }: RenderPlan, encoded: (number[] | null)[]): number {
+  const around = tokenizer.prefix.length + (kind === 'masked' ? tokenizer.suffix.length + 1 : 0);
+  return parts.reduce((sum, part, i) => {
+    if (part.kind === 'virtual') return sum + part.count;
+    return sum + (encoded[i]?.length ?? 0);
+  }, around);
 }
 
-/** "Line 12: " or nothing. */
-export function where(place: RowPlace): string {
-  return place.line === undefined ? '' : `Line ${place.line}: `;
-}
-
+/** Cuts the runs in place and returns how many tokens went. */
 function shorten(plan: RenderPlan, encoded: (number[] | null)[], place: RowPlace): number {
-  const fixed = surrounding(plan).length + plan.parts.reduce((sum, part) => sum + fixedLength(part, plan.kind), 0);
-  const length = fixed + encoded.reduce((sum, ids) => sum + (ids?.length ?? 0), 0);
-  const excess = length - plan.maxLength;
+  const { maxLength } = plan;
+  const length = lengthOf(plan, encoded);
+  const excess = length - maxLength;
   if (excess <= 0) return 0;
   const shortenable = encoded.filter((ids, i) => {
     const part = plan.parts[i]!;
-    return ids !== null && part.kind === 'field' && part.shortenable;
+    return ids !== null && part.kind === 'run' && part.shortenable;
   }) as number[][];
-  const available = shortenable.reduce((sum, ids) => sum + ids.length, 0);
-  if (available < excess) {
+  const spare = spareTokens(shortenable);
+  if (spare < excess) {
+    const hint =
+      shortenable.length === 0
+        ? 'No field may be cut; mark long ones with "shortenable": true'
+        : `Its shortenable fields have only ${spare} tokens to give`;
     throw new PtunedError(
       'template_too_long',
-      `${where(place)}The row is ${length} tokens long; this LM takes at most ${plan.maxLength}, and its shortenable fields have only ${available} to give. Mark fields with "shortenable": true.`,
-      {
-        ...(place.line === undefined ? {} : { details: { line: place.line } }),
-      },
+      `${where(place)}The row is ${length} tokens long; this LM takes at most ${maxLength}. ${hint}.`,
+      { details: { ...place, length, maximum: maxLength } },
     );
   }
-  for (let left = excess; left > 0; left--) {
-    const longest = shortenable.reduce((a, b) => (b.length > a.length ? b : a));
-    longest.pop();
-  }
+  cutLongest(shortenable, excess);
   return excess;
-}
-
-function append(ids: number[], slots: number[], id: number): void {
-  ids.push(id);
-  slots.push(-1);
 }

@@ -3,7 +3,8 @@ import { type Static, Type } from 'typebox';
 
 const join = Type.Optional(
   Type.Union([Type.Literal('space'), Type.Literal('none')], {
-    description: 'How this segment joins what stands before it. Default: a space, except before closing punctuation.',
+    description:
+      'How this segment joins what stands before it. Default: a space, except before closing punctuation and at a line break.',
   }),
 );
 
@@ -14,7 +15,8 @@ export const VirtualSegment = Type.Object(
       Type.String({
         minLength: 1,
         maxLength: 1000,
-        description: 'Words from whose embeddings these pseudo tokens start; also the manual prompt at this place.',
+        description:
+          'Words from whose embeddings these pseudo tokens start, the last word on the last of them; also the manual prompt at this place.',
       }),
     ),
   },
@@ -55,7 +57,8 @@ export const ClozeTask = Type.Object(
     ),
     drop_multi_token: Type.Optional(
       Type.Boolean({
-        description: 'Drop and count rows whose target is not one token, instead of refusing the file. Default false.',
+        description:
+          'Drop and count rows whose target is not one token, or not an allowed word, instead of refusing the file. Default false.',
       }),
     ),
   },

@@ -1,9 +1,8 @@
 /** Checks a template and says what it holds. Rendering rows is in render.ts. */
 import { PtunedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { afterText, type Before, joinOf, takesSpace, textOf } from './join.ts';
 import type { Segment, Template } from './schema.ts';
-
-type Virtual = Extract<Segment, { virtual: number }>;
 
 /** @throws PtunedError invalid_template naming what is wrong and what is accepted */
 export function checkTemplate(template: Template, kind: 'masked' | 'causal'): void {
@@ -16,11 +15,15 @@ export function checkTemplate(template: Template, kind: 'masked' | 'causal'): vo
   }
   if (kind === 'causal' && targets[0] !== template.length - 1) {
     const after = template.length - 1 - targets[0]!;
+    const segments = after === 1 ? '1 segment' : `${after} segments`;
     throw refuse(
-      `goes on behind its target (${after} segments); for a causal LM the target ends the template, since it is read from what stands before it`,
+      `goes on behind its target (${segments}); for a causal LM the target ends the template, since it is read from what stands before it`,
     );
   }
-  if (kind === 'causal' && template.length === 1) throw refuse('has nothing before its target');
+  const target = targetField(template);
+  if (inputFields(template).includes(target)) {
+    throw refuse(`shows the field "${target}" that it asks for; a target's field is accepted in no other segment`);
+  }
 }
 
 function refuse(what: string): PtunedError {
@@ -44,9 +47,23 @@ export function inputFields(template: Template): string[] {
   return [...new Set(template.flatMap((segment) => ('field' in segment ? [segment.field] : [])))];
 }
 
+/** Whether the word in the target's place has a space before it. */
+export function targetAfterSpace(template: Template, tokenizer: Pick<Tokenizer, 'spaceAtStart'>): boolean {
+  const index = template.findIndex((segment) => 'target' in segment);
+  return takesSpace('', joinOf(template[index]), beforeSegment(template, index), tokenizer.spaceAtStart);
+}
+
+/** As far as the template alone tells: a field is taken for a text that does not end in a line break. */
+function beforeSegment(template: Template, index: number): Before {
+  const previous = template[index - 1];
+  if (previous === undefined) return 'nothing';
+  return 'text' in previous ? afterText(textOf(template, index - 1, previous.text), 'something') : 'something';
+}
+
 /**
- * The token each pseudo token starts from, in template order: the words of its segment's `init`, one token each; null for
- * pseudo tokens beyond the words (they start from the mean embedding). Null when no segment names words.
+ * The token each pseudo token starts from, in template order: the words of its segment's `init`, one token each, the last
+ * word on the last pseudo token, so that the words stand next to what follows as they do in the manual prompt. Null for
+ * pseudo tokens without a word (they start from the mean embedding). Null when no segment names words.
  * @throws PtunedError invalid_template when there are more word tokens than pseudo tokens
  */
 export function initialTokens(template: Template, tokenizer: Tokenizer): (number | null)[] | null {
@@ -54,29 +71,34 @@ export function initialTokens(template: Template, tokenizer: Tokenizer): (number
   let named = false;
   for (const [i, segment] of template.entries()) {
     if (!('virtual' in segment)) continue;
-    const ids = segment.init === undefined ? [] : tokenizer.encode(segment.init.trim(), { afterSpace: i > 0 });
+    const ids = segment.init === undefined ? [] : initialIds(template, i, segment.init, tokenizer);
     if (ids.length > segment.virtual) {
       const tokens = ids.map((id) => tokenizer.token(id)).join(' ');
       throw refuse(
-        `starts ${segment.virtual} pseudo tokens from "${segment.init}", which is ${ids.length} tokens (${tokens}); at most one a pseudo token is accepted`,
+        `starts ${segment.virtual} pseudo tokens from "${segment.init}" (segment ${i + 1}), which is ${ids.length} tokens of this LM (${tokens}); at most one a pseudo token is accepted`,
       );
     }
     if (ids.length > 0) named = true;
-    rows.push(...ids, ...Array.from({ length: segment.virtual - ids.length }, () => null));
+    rows.push(...Array.from({ length: segment.virtual - ids.length }, () => null), ...ids);
   }
   return named ? rows : null;
 }
 
-/** The manual prompt: `init` words as text in place of pseudo tokens, pseudo tokens without words left out. Null when no segment names words. */
+function initialIds(template: Template, index: number, init: string, tokenizer: Tokenizer): number[] {
+  const text = textOf(template, index, init);
+  const afterSpace = takesSpace(text, undefined, beforeSegment(template, index), tokenizer.spaceAtStart);
+  return tokenizer.encode(text, { afterSpace });
+}
+
+/**
+ * The manual prompt: `init` words as text in place of pseudo tokens, pseudo tokens without words left out. Null when no
+ * segment names words.
+ */
 export function manualTemplate(template: Template): Template | null {
   const hasWords = template.some((segment) => 'virtual' in segment && segment.init !== undefined);
   if (!hasWords) return null;
   return template.flatMap((segment): Segment[] => {
     if (!('virtual' in segment)) return [segment];
-    return textOf(segment);
+    return segment.init === undefined ? [] : [{ text: segment.init }];
   });
-}
-
-function textOf(segment: Virtual): Segment[] {
-  return segment.init === undefined ? [] : [{ text: segment.init }];
 }

@@ -16,11 +16,14 @@ type Json = Record<string, unknown>;
 function readJson(directory: string, name: string): Json | null {
   const path = join(directory, name);
   if (!existsSync(path)) return null;
+  let value: unknown;
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as Json;
+    value = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
     throw new PtunedError('import_refused', `${path} is not JSON: ${(error as Error).message}`, { cause: error });
   }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Json;
+  throw new PtunedError('import_refused', `${path} holds no JSON object.`);
 }
 
 /** @throws PtunedError missing_file, import_refused */
@@ -33,9 +36,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   const ids = vocabularyIds(tokenizer);
   const find = (role: keyof SpecialTokens): number | null => {
     const spelled = spelling(config[`${role}_token`]) ?? spelling(map[`${role}_token`]);
-    if (spelled !== null) return ids(spelled);
-    const stated = model[`${role}_token_id`];
-    return typeof stated === 'number' && Number.isInteger(stated) ? stated : null;
+    return (spelled === null ? null : ids(spelled)) ?? statedId(model[`${role}_token_id`]);
   };
   const special: SpecialTokens = {
     pad: find('pad'),
@@ -54,6 +55,12 @@ function spelling(value: unknown): string | null {
   if (typeof value === 'string') return value;
   const content = (value as { content?: unknown } | null | undefined)?.content;
   return typeof content === 'string' ? content : null;
+}
+
+/** config.json states an id, or a list of them where several end a text. */
+function statedId(value: unknown): number | null {
+  const first: unknown = Array.isArray(value) ? value[0] : value;
+  return typeof first === 'number' && Number.isInteger(first) && first >= 0 ? first : null;
 }
 
 function vocabularyIds(tokenizer: Json): (token: string) => number | null {
