@@ -1,6 +1,7 @@
 /** Imports an LM in a child process of limited memory and time: a model file may be hostile. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type FailureRecord, fromFailureRecord, PtunedError } from '../errors.ts';
@@ -12,7 +13,7 @@ export type PreflightMessage = { manifest: ModelManifest } | { failure: FailureR
 export interface PreflightOptions {
   /** Id in the registry. Default: the folder's name. */
   id?: string;
-  /** Resident memory of the child. Default 12 GiB: a trial step maps the weights and holds its activations. */
+  /** Resident memory of the child. Default: three quarters of the machine's. */
   megabytes?: number;
   /** Default 300. */
   seconds?: number;
@@ -28,7 +29,12 @@ const watchMilliseconds = 50;
  * too much memory or time; damaged_model when its process dies.
  */
 export async function preflightModel(directory: string, options: PreflightOptions = {}): Promise<ModelManifest> {
-  const { id, megabytes = 12_288, seconds = 300, script = defaultScript() } = options;
+  const {
+    id,
+    megabytes = Math.floor((0.75 * totalmem()) / 2 ** 20),
+    seconds = 300,
+    script = defaultScript(),
+  } = options;
   const child = fork(script, [], {
     stdio: ['ignore', 2, 2, 'ipc'],
     execArgv: [...process.execArgv, `--max-old-space-size=${heapMegabytes}`],

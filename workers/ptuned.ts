@@ -1,0 +1,87 @@
+#!/usr/bin/env node
+/** The command line: starts the service, and registers frozen LMs without it. */
+import { Command } from 'commander';
+import { type Config, readConfig } from '../src/config.ts';
+import { PtunedError } from '../src/errors.ts';
+import { createLogger } from '../src/logger.ts';
+import { preflightModel } from '../src/models/preflight.ts';
+import { createModelRegistry } from '../src/models/registry.ts';
+import { describeModel, listModels } from './describe-model.ts';
+import { parseRoles, roleNames, startService } from './supervisor.ts';
+
+interface DataOption {
+  data?: string;
+}
+
+const program = new Command('ptuned').description('P-tuning as a service on frozen ONNX language models.');
+const dataOption = ['--data <directory>', 'where everything is kept (default: PTUNED_DATA, or ./.ptuned)'] as const;
+
+function configOf({ data }: DataOption): Config {
+  return readConfig(data === undefined ? process.env : { ...process.env, PTUNED_DATA: data });
+}
+
+program
+  .command('start')
+  .description('run the service in the foreground')
+  .option('--roles <list>', `parts to run here, separated by commas: ${roleNames.join(', ')}`, roleNames.join(','))
+  .option(...dataOption)
+  .action(async (options: DataOption & { roles: string }) => {
+    const config = configOf(options);
+    const roles = parseRoles(options.roles);
+    const stopping = new AbortController();
+    const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort());
+    try {
+      const service = await startService(config, roles, createLogger('ptuned', config.logLevel), stopping.signal);
+      console.log(service.url === null ? 'ptuned is ready' : `ptuned is ready at ${service.url}`);
+      await stopped;
+      await service.stop();
+    } catch (error) {
+      if (!stopping.signal.aborted) throw error;
+    }
+    process.exit(0);
+  });
+
+const models = program.command('models').description('frozen LMs that can be tuned');
+
+models
+  .command('add')
+  .description('check and register an ONNX LM in the layout of the Hugging Face Hub; its files stay where they are')
+  .argument('<directory>', 'folder with config.json, tokenizer.json and model.onnx or onnx/model.onnx')
+  .option('--id <id>', "its name in the service (default: the folder's)")
+  .option(...dataOption)
+  .action(async (directory: string, options: DataOption & { id?: string }) => {
+    const config = configOf(options);
+    const manifest = await preflightModel(directory, options.id === undefined ? {} : { id: options.id });
+    await createModelRegistry(config.dataDirectory).put(manifest);
+    console.log(describeModel(manifest));
+  });
+
+models
+  .command('list')
+  .description('the registered LMs')
+  .option(...dataOption)
+  .action(async (options: DataOption) => {
+    console.log(listModels(await createModelRegistry(configOf(options).dataDirectory).list()));
+  });
+
+models
+  .command('remove')
+  .description('forget an LM; its files stay where they are')
+  .argument('<id>')
+  .option(...dataOption)
+  .action(async (id: string, options: DataOption) => {
+    const { dataDirectory } = configOf(options);
+    if (!(await createModelRegistry(dataDirectory).remove(id))) {
+      throw new PtunedError('model_not_found', `There is no model "${id}" in ${dataDirectory}.`);
+    }
+    console.log(`${id} is no longer registered.`);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const text = error instanceof PtunedError ? error.message : error instanceof Error ? error.stack : String(error);
+  console.error(`ptuned: ${text}`);
+  process.exit(1);
+}

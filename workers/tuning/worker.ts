@@ -1,0 +1,177 @@
+/** Takes jobs from the queue and trains each in a child process, so that this process always renews its locks. */
+import { setTimeout } from 'node:timers/promises';
+import { type Job as BullJob, WaitingError, Worker, type WorkerOptions } from 'bullmq';
+import { Redis } from 'ioredis';
+import type { Config } from '../../src/config.ts';
+import { type FailureRecord, failures, toFailureRecord } from '../../src/errors.ts';
+import { type Attempt, claimJob, crashLimit, lossLimit, untilAvailable } from '../../src/jobs/attempts.ts';
+import { reconnection } from '../../src/jobs/connection.ts';
+import { queueName } from '../../src/jobs/keys.ts';
+import { type QueueEntry, workerSettings } from '../../src/jobs/queue.ts';
+import { reconcile } from '../../src/jobs/reconcile.ts';
+import { message } from '../../src/jobs/records.ts';
+import { createJobStore } from '../../src/jobs/store.ts';
+import type { Logger } from '../../src/logger.ts';
+import { reconcileRegularly } from '../reconcile.ts';
+import { repeat } from '../repeat.ts';
+import { type ChildOutcome, startChild, type TrainingChild } from './child.ts';
+import { type InputConfig, resolveInputs } from './inputs.ts';
+import type { FromChild } from './protocol.ts';
+
+export interface TuningWorkerOptions {
+  config: InputConfig & Pick<Config, 'tuningSlots' | 'stepSeconds'>;
+  redisUrl: string;
+  logger: Logger;
+  /** Path of the training child's script. */
+  childScript: string;
+  /** Other than those of production. */
+  settings?: Partial<WorkerOptions>;
+}
+
+export interface TuningWorker {
+  /** Resolves when it takes jobs. */
+  ready(): Promise<void>;
+  /** Lets every child write a checkpoint, gives the jobs back and ends: within 10 s. */
+  close(): Promise<void>;
+}
+
+/** How often a worker looks whether its job was cancelled, paused or taken by another. */
+const lookMilliseconds = 500;
+/** Before a job whose child broke off is tried again. */
+const crashMilliseconds = 1000;
+/** How long a child may take to stop, by why it is asked to. */
+const patience = { lost: 5000, closing: 7000, paused: 60_000 };
+
+export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
+  const { config, redisUrl, logger } = options;
+  const store = createJobStore({ redisUrl, dataDirectory: config.dataDirectory, logger });
+  const connection = new Redis(redisUrl, { ...reconnection, maxRetriesPerRequest: null });
+  connection.on('error', (error) => logger.debug({ err: error }, 'redis connection'));
+  const children = new Set<TrainingChild>();
+  const closing = new AbortController();
+
+  async function handle(entry: BullJob<QueueEntry>, token: string | undefined): Promise<string> {
+    const claim = await claimJob(store, entry.data.job, entry.data.entry, closing.signal);
+    if (claim.kind === 'skip') return claim.reason;
+    const { attempt } = claim;
+    const log = logger.child({ job: attempt.spec.id, attempt: attempt.number });
+    try {
+      if (claim.kind === 'poison') {
+        await attempt.fail(givenUp(`${lossLimit} workers in a row died with it, without progress`));
+        return 'failed';
+      }
+      const outcome = await train(attempt, log);
+      log.info({ outcome: outcome.kind }, 'training child has ended');
+      const verdict = await settle(attempt, outcome, log);
+      if (verdict !== 'queued') return verdict;
+      // What broke a child off may pass; asking at once would use the attempts up.
+      if (outcome.kind !== 'stopped')
+        await setTimeout(crashMilliseconds, undefined, { signal: closing.signal }).catch(() => {});
+      await untilAvailable(closing.signal, () => entry.moveToWait(token));
+    } finally {
+      attempt.close();
+    }
+    throw new WaitingError();
+  }
+
+  async function train(attempt: Attempt, log: Logger): Promise<ChildOutcome> {
+    if (closing.signal.aborted) return { kind: 'stopped', isClean: true };
+    try {
+      const job = await resolveInputs(config, attempt.spec, attempt.number);
+      const { stepSeconds } = config;
+      const onMessage = (told: FromChild) => pass(attempt, told);
+      const child = startChild({ script: options.childScript, job, stepSeconds, onMessage });
+      children.add(child);
+      if (closing.signal.aborted) child.stop('hand-back', patience.closing);
+      const stopLooking = look(attempt, child, log);
+      const outcome = await child.outcome;
+      stopLooking();
+      children.delete(child);
+      return outcome;
+    } catch (error) {
+      return { kind: 'failed', error: toFailureRecord(error) };
+    }
+  }
+
+  const worker = new Worker<QueueEntry, string>(queueName, handle, {
+    ...workerSettings,
+    ...options.settings,
+    connection,
+    prefix: store.keys.queuePrefix,
+    concurrency: config.tuningSlots,
+  });
+  worker.on('error', (error) => logger.warn({ err: error }, 'queue'));
+  worker.on('failed', (entry, error) => logger.error({ err: error, job: entry?.data.job }, 'queue entry failed'));
+  const stopReconciling = reconcileRegularly(() => reconcile(store), logger);
+
+  return {
+    ready: async () => void (await worker.waitUntilReady()),
+    async close() {
+      closing.abort();
+      stopReconciling();
+      for (const child of children) child.stop('hand-back', patience.closing);
+      await worker.close();
+      store.close();
+      connection.disconnect();
+    },
+  };
+}
+
+function pass(attempt: Attempt, told: FromChild): void {
+  if (told.type === 'progress') attempt.progress(told.progress);
+  if (told.type === 'event') attempt.event(told.event);
+  if (told.type === 'checkpoint') attempt.checkpoint(told.checkpoint);
+  if (told.type === 'checkpoint-removed') attempt.checkpointRemoved(told.model);
+}
+
+/** Stops the child when its job is no longer to be trained here. */
+function look(attempt: Attempt, child: TrainingChild, log: Logger): () => void {
+  let isStopping = false;
+  return repeat(lookMilliseconds, async () => {
+    // While Redis is away, training goes on.
+    const standing = await attempt.standing().catch(() => 'running');
+    if (isStopping || standing === 'running' || standing === 'queued' || standing === 'missing') return;
+    isStopping = true;
+    log.info({ standing }, 'training child is stopped');
+    if (standing === 'paused') child.stop('hand-back', patience.paused);
+    else child.stop('cancel', patience.lost);
+  });
+}
+
+/** Records how the attempt ended; 'queued' when the entry goes back to the queue. */
+async function settle(attempt: Attempt, outcome: ChildOutcome, log: Logger): Promise<string> {
+  switch (outcome.kind) {
+    case 'succeeded':
+      await attempt.succeed(outcome.result);
+      return 'succeeded';
+    case 'failed':
+      if (!failures[outcome.error.code].retryable) {
+        log.warn({ code: outcome.error.code }, outcome.error.message);
+        await attempt.fail(outcome.error);
+        return 'failed';
+      }
+      return again(attempt, outcome.error.message, outcome.error);
+    case 'stopped':
+      return attempt.release('hand-back');
+    case 'crashed':
+      log.error({ how: outcome.how }, 'training child crashed');
+      return again(
+        attempt,
+        `the process ${outcome.how}.`,
+        givenUp(`its training process ${outcome.how}, ${crashLimit} times in a row without progress`),
+      );
+  }
+}
+
+/** Another attempt, unless too many in a row broke off without progress. */
+async function again(attempt: Attempt, how: string, error: FailureRecord): Promise<string> {
+  attempt.event(message(`Training broke off: ${how}`, 'warn', { attempt: attempt.number }));
+  const verdict = await attempt.release('crash');
+  if (verdict !== 'poison') return verdict;
+  await attempt.fail(error);
+  return 'failed';
+}
+
+function givenUp(why: string): FailureRecord {
+  return { code: 'worker_crashed', message: `The job was given up: ${why}.`, param: null };
+}
