@@ -1,0 +1,68 @@
+/** Models: frozen base LMs, visible to everyone, and tuned prompts, visible to their owner. */
+import { type Static, Type } from 'typebox';
+import { UnixSeconds } from './common.ts';
+
+export const ModelParams = Type.Object({
+  model: Type.String({ examples: ['demo-masked', 'ft:demo-masked:local:capitals:5b1c0a7e'] }),
+});
+
+export const ModelRegister = Type.Object(
+  {
+    path: Type.String({
+      minLength: 1,
+      maxLength: 4096,
+      description: 'Folder in the layout of the Hugging Face Hub, inside one of the folders the service accepts.',
+    }),
+    id: Type.Optional(
+      Type.String({
+        pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$',
+        description: 'Default: the name of the folder. 1 to 64 letters, digits, ".", "_" or "-".',
+      }),
+    ),
+  },
+  {
+    title: 'ModelRegister',
+    additionalProperties: false,
+    examples: [{ path: 'demo/models/masked', id: 'demo-masked' }],
+  },
+);
+
+const common = {
+  id: Type.String(),
+  object: Type.Literal('model'),
+  created: UnixSeconds,
+  owned_by: Type.String({ description: 'ptuned for a base LM, else the owner.' }),
+  kind: Type.Union([Type.Literal('masked'), Type.Literal('causal')]),
+};
+
+export const BaseModelObject = Type.Object(
+  {
+    ...common,
+    architecture: Type.String(),
+    parameters: Type.Integer(),
+    vocabulary_size: Type.Integer(),
+    embedding_width: Type.Integer(),
+    max_length: Type.Integer({ description: 'Longest sequence in tokens, pseudo tokens included.' }),
+    hash: Type.String({ description: 'sha256 a tuned prompt is bound to.' }),
+  },
+  { title: 'BaseModel', description: 'A frozen LM.' },
+);
+
+export const TunedModelObject = Type.Object(
+  {
+    ...common,
+    base_model: Type.String(),
+    fine_tuning_job_id: Type.String(),
+    step: Type.Integer(),
+    task: Type.String(),
+    fields: Type.Array(Type.String(), { description: 'What a query must give: the fields of the template.' }),
+    metrics: Type.Record(Type.String(), Type.Number()),
+  },
+  { title: 'TunedModel', description: 'A tuned prompt.' },
+);
+
+export const ModelObject = Type.Union([BaseModelObject, TunedModelObject], { title: 'Model' });
+
+export type BaseModelObject = Static<typeof BaseModelObject>;
+export type TunedModelObject = Static<typeof TunedModelObject>;
+export type ModelObject = Static<typeof ModelObject>;

@@ -1,0 +1,57 @@
+/** A multipart upload, streamed to the file store and never held in memory. */
+import type { FastifyRequest } from 'fastify';
+import type { StoredFile } from '../data/files.ts';
+import { PtunedError } from '../errors.ts';
+import type { ApiServices } from './services.ts';
+
+const defaultMaxFileBytes = 512 << 20;
+const accepted = 'accepted: file and purpose';
+
+/**
+ * Takes `file` and `purpose`, in either order (the SDK sends the file first); what was stored is removed again when
+ * the rest of the form is refused.
+ */
+export async function receiveFile(request: FastifyRequest, services: ApiServices): Promise<StoredFile> {
+  const { files, maxFileBytes = defaultMaxFileBytes } = services;
+  if (!request.isMultipart()) {
+    const found = request.headers['content-type'] ?? 'missing';
+    throw new PtunedError('unsupported_media_type', `content-type is ${found}; accepted: multipart/form-data.`);
+  }
+  let stored: StoredFile | null = null;
+  let purpose: string | null = null;
+  try {
+    for await (const part of request.parts({ limits: { fileSize: maxFileBytes, fields: 10, parts: 12 } })) {
+      if (part.type === 'field') {
+        if (purpose !== null) throw refuse(part.fieldname, 'is there twice');
+        purpose = readPurpose(part.fieldname, part.value);
+        continue;
+      }
+      if (part.fieldname !== 'file') throw refuse(part.fieldname, 'is not a known field');
+      if (stored !== null) throw refuse('file', 'is there twice');
+      stored = await files.create(part.file, {
+        owner: request.owner,
+        filename: part.filename || 'file',
+        purpose: 'fine-tune',
+        limitBytes: maxFileBytes,
+      });
+    }
+    if (stored === null) throw refuse('file', 'is missing');
+    if (purpose === null) throw refuse('purpose', 'is missing');
+    return stored;
+  } catch (error) {
+    if (stored !== null) await files.remove(stored.id, request.owner);
+    throw error;
+  }
+}
+
+function readPurpose(name: string, value: unknown): string {
+  if (name !== 'purpose') throw refuse(name, 'is not a known field');
+  if (value === 'fine-tune') return value;
+  throw new PtunedError('invalid_request', `purpose is ${JSON.stringify(value)}; accepted: "fine-tune".`, {
+    param: 'purpose',
+  });
+}
+
+function refuse(field: string, found: string): PtunedError {
+  return new PtunedError('invalid_request', `${field} ${found}; ${accepted}.`, { param: field });
+}
