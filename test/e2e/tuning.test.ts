@@ -68,7 +68,9 @@ describe('the service, end to end', () => {
     assert.equal(status, 200);
     const job = await service.waitFor(id, isFinal, 20);
     assert.equal(job.status, 'cancelled');
-    const again = await service.send('POST', `/v1/fine_tuning/jobs/${id}/cancel`);
+    const { data } = (await service.send('GET', '/v1/fine_tuning/jobs')).body as unknown as { data: (typeof job)[] };
+    const done = data.find((one) => one.status === 'succeeded')!;
+    const again = await service.send('POST', `/v1/fine_tuning/jobs/${done.id}/cancel`);
     assert.equal(again.status, 409);
     assert.equal(again.headers.get('x-should-retry'), 'false');
   });
