@@ -27,7 +27,7 @@ export interface Attempt {
   checkpoint(checkpoint: Omit<JobCheckpoint, 'id'>): void;
   checkpointRemoved(model: string): void;
   standing(): Promise<Standing>;
-  /** Gives the job back; `poison` when it has broken off too often without progress. */
+  /** Gives the job back, and nothing is told after; `poison` when it has broken off too often without progress. */
   release(how: 'hand-back' | 'crash'): Promise<Standing | 'poison'>;
   succeed(result: JobResult): Promise<void>;
   fail(error: FailureRecord): Promise<void>;
@@ -111,6 +111,8 @@ function createAttempt(store: JobStore, spec: JobSpec, number: number, toldStep:
     standing,
     async release(how) {
       await outbox.flush(signal);
+      // Nothing that is told late may say that the job runs.
+      outbox.close();
       return untilAvailable(signal, async () => (await run(release, [], [how, crashLimit])) as Standing | 'poison');
     },
     succeed: (result) => finish('succeeded', { result, error: null }),

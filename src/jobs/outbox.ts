@@ -7,7 +7,7 @@ export interface Outbox {
   push(send: () => Promise<unknown>): void;
   /** Like push, but takes the place of what still waits under this name. */
   latest(name: string, send: () => Promise<unknown>): void;
-  /** Resolves when nothing waits, or when `signal` aborts. */
+  /** Resolves when nothing waits; after `signal` has aborted it is given up soon. */
   flush(signal: AbortSignal): Promise<void>;
   /** What waits is not sent. */
   close(): void;
@@ -19,6 +19,8 @@ interface Letter {
 }
 
 const retryMilliseconds = 500;
+/** How long a process that is ending still tries. */
+const lastMilliseconds = 1500;
 const most = 5000;
 
 /** @param restore brings the job's record back; @param dropped is told what cannot be sent at all */
@@ -63,8 +65,10 @@ export function createOutbox(restore: () => Promise<void>, dropped: (error: unkn
       else waiting[index] = { name, send };
     },
     async flush(signal) {
-      while (sending !== null && !signal.aborted) {
-        await Promise.race([sending, setTimeout(retryMilliseconds)]);
+      for (let patience = lastMilliseconds; sending !== null && patience > 0; ) {
+        const begun = Date.now();
+        await Promise.race([sending, setTimeout(100)]);
+        if (signal.aborted) patience -= Date.now() - begun;
       }
     },
     close() {

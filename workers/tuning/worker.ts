@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { type Job as BullJob, WaitingError, Worker, type WorkerOptions } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Config } from '../../src/config.ts';
-import { type FailureRecord, failures, toFailureRecord } from '../../src/errors.ts';
+import { type FailureRecord, failures } from '../../src/errors.ts';
 import { type Attempt, claimJob, crashLimit, lossLimit, untilAvailable } from '../../src/jobs/attempts.ts';
 import { reconnection } from '../../src/jobs/connection.ts';
 import { queueName } from '../../src/jobs/keys.ts';
@@ -13,10 +13,9 @@ import { message } from '../../src/jobs/records.ts';
 import { createJobStore } from '../../src/jobs/store.ts';
 import type { Logger } from '../../src/logger.ts';
 import { reconcileRegularly } from '../reconcile.ts';
-import { repeat } from '../repeat.ts';
-import { type ChildOutcome, startChild, type TrainingChild } from './child.ts';
-import { type InputConfig, resolveInputs } from './inputs.ts';
-import type { FromChild } from './protocol.ts';
+import type { ChildOutcome, TrainingChild } from './child.ts';
+import type { InputConfig } from './inputs.ts';
+import { patience, trainInChild } from './train.ts';
 
 export interface TuningWorkerOptions {
   config: InputConfig & Pick<Config, 'tuningSlots' | 'stepSeconds'>;
@@ -35,12 +34,8 @@ export interface TuningWorker {
   close(): Promise<void>;
 }
 
-/** How often a worker looks whether its job was cancelled, paused or taken by another. */
-const lookMilliseconds = 500;
 /** Before a job whose child broke off is tried again. */
 const crashMilliseconds = 1000;
-/** How long a child may take to stop, by why it is asked to. */
-const patience = { lost: 5000, closing: 7000, paused: 60_000 };
 
 export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
   const { config, redisUrl, logger } = options;
@@ -60,7 +55,7 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
         await attempt.fail(givenUp(`${lossLimit} workers in a row died with it, without progress`));
         return 'failed';
       }
-      const outcome = await train(attempt, log);
+      const outcome = await trainInChild(attempt, { ...options, children, closing: closing.signal, log });
       log.info({ outcome: outcome.kind }, 'training child has ended');
       const verdict = await settle(attempt, outcome, log);
       if (verdict !== 'queued') return verdict;
@@ -72,25 +67,6 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
       attempt.close();
     }
     throw new WaitingError();
-  }
-
-  async function train(attempt: Attempt, log: Logger): Promise<ChildOutcome> {
-    if (closing.signal.aborted) return { kind: 'stopped', isClean: true };
-    try {
-      const job = await resolveInputs(config, attempt.spec, attempt.number);
-      const { stepSeconds } = config;
-      const onMessage = (told: FromChild) => pass(attempt, told);
-      const child = startChild({ script: options.childScript, job, stepSeconds, onMessage });
-      children.add(child);
-      if (closing.signal.aborted) child.stop('hand-back', patience.closing);
-      const stopLooking = look(attempt, child, log);
-      const outcome = await child.outcome;
-      stopLooking();
-      children.delete(child);
-      return outcome;
-    } catch (error) {
-      return { kind: 'failed', error: toFailureRecord(error) };
-    }
   }
 
   const worker = new Worker<QueueEntry, string>(queueName, handle, {
@@ -115,27 +91,6 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
       connection.disconnect();
     },
   };
-}
-
-function pass(attempt: Attempt, told: FromChild): void {
-  if (told.type === 'progress') attempt.progress(told.progress);
-  if (told.type === 'event') attempt.event(told.event);
-  if (told.type === 'checkpoint') attempt.checkpoint(told.checkpoint);
-  if (told.type === 'checkpoint-removed') attempt.checkpointRemoved(told.model);
-}
-
-/** Stops the child when its job is no longer to be trained here. */
-function look(attempt: Attempt, child: TrainingChild, log: Logger): () => void {
-  let isStopping = false;
-  return repeat(lookMilliseconds, async () => {
-    // While Redis is away, training goes on.
-    const standing = await attempt.standing().catch(() => 'running');
-    if (isStopping || standing === 'running' || standing === 'queued' || standing === 'missing') return;
-    isStopping = true;
-    log.info({ standing }, 'training child is stopped');
-    if (standing === 'paused') child.stop('hand-back', patience.paused);
-    else child.stop('cancel', patience.lost);
-  });
 }
 
 /** Records how the attempt ended; 'queued' when the entry goes back to the queue. */
