@@ -88,6 +88,32 @@ describe('the service, end to end', () => {
     assert.equal(sha256Of(killed), sha256Of(whole));
   });
 
+  test('a loss that is not a number fails the job with step and learning rate', async () => {
+    const { id } = await create('demo-gpt2', { learning_rate: 1e30, gradient_clip: null, max_steps: 50 }, 'nan');
+    const job = await service.waitFor(id, isFinal);
+    assert.equal(job.status, 'failed');
+    assert.equal(job.error!.code, 'loss_not_finite');
+    assert.match(job.error!.message, /step \d+ .*learning rate 1e\+30/);
+  });
+
+  test('Redis that hangs: 503 within 2.5 s with Retry-After, and recovery', async () => {
+    const redis = await pidOf('redis-server', service.pid);
+    process.kill(redis, 'SIGSTOP');
+    try {
+      const started = performance.now();
+      const answer = await service.send('GET', '/v1/fine_tuning/jobs');
+      assert.ok(performance.now() - started < 2500, `${performance.now() - started} ms`);
+      assert.equal(answer.status, 503);
+      assert.equal(answer.body.error!.code, 'queue_unavailable');
+      assert.ok(Number(answer.headers.get('retry-after')) >= 1);
+      assert.equal((await fetch(`${service.url}/healthz`)).status, 200);
+    } finally {
+      process.kill(redis, 'SIGCONT');
+    }
+    const deadline = Date.now() + 5000;
+    while ((await service.send('GET', '/v1/fine_tuning/jobs')).status !== 200) assert.ok(Date.now() < deadline);
+  });
+
   test('tuned prompts and base LMs are listed beside each other', async () => {
     const page = await service.send('GET', '/v1/models');
     const ids = (page.body.data as { id: string }[]).map((model) => model.id);
@@ -104,12 +130,21 @@ function sha256Of(job: { result: unknown }): string {
   return hash;
 }
 
-/** Process id of a child of `parent` whose command line names `script`. */
+/** Process id of a descendant of `parent` whose command line begins with or runs `script`. */
 async function pidOf(script: string, parent: number): Promise<number> {
-  const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8')).trim().split(' ').map(Number);
-  for (const pid of children) {
-    const command = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ');
-    if (command.includes(script)) return pid;
+  const found = await search(script, parent);
+  if (found === null) throw new Error(`no child of ${parent} runs ${script}`);
+  return found;
+}
+
+async function search(script: string, parent: number): Promise<number | null> {
+  const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8').catch(() => '')).trim();
+  for (const pid of children === '' ? [] : children.split(' ').map(Number)) {
+    const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    const shell = words[0] === 'sh';
+    if (!shell && words.some((word) => word.startsWith(script) || word.endsWith(`/${script}`))) return pid;
+    const below = await search(script, pid);
+    if (below !== null) return below;
   }
-  throw new Error(`no child of ${parent} runs ${script}`);
+  return null;
 }
