@@ -4,16 +4,25 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ClassificationTask } from './schema.ts';
 import type { Candidates } from './types.ts';
 
-/** The one token of a word in the target's place, or the tokens it falls into. */
+/** The one token of a word in the target's place, or the tokens it falls into: none where it cannot be spelled. */
 export function targetToken(
   tokenizer: Tokenizer,
   word: string,
   afterSpace: boolean,
 ): { id: number } | { tokens: string[] } {
-  const ids = tokenizer.encode(word.trim(), { afterSpace });
+  const ids = encodeOrNothing(tokenizer, word.trim(), afterSpace);
   const [id] = ids;
   if (ids.length === 1 && id !== tokenizer.special.unk) return { id: id! };
   return { tokens: ids.map((one) => tokenizer.token(one)) };
+}
+
+function encodeOrNothing(tokenizer: Tokenizer, word: string, afterSpace: boolean): number[] {
+  try {
+    return tokenizer.encode(word, { afterSpace });
+  } catch (error) {
+    if (error instanceof PtunedError && error.code === 'invalid_data') return [];
+    throw error;
+  }
 }
 
 /**

@@ -20,8 +20,11 @@ function precisionAt(k: number): Metric {
 /** Mean of 1 / (rank + 1). */
 const meanReciprocalRank: Metric = ({ rank }) => mean(rank, (one) => (one >= 0 ? 1 / (one + 1) : 0));
 
-/** Mean over the labels that occur, as right answer or as guess, of 2·tp / (2·tp + fp + fn). */
-const macroF1: Metric = ({ best, labels }) => {
+/**
+ * Mean over the labels that occur, as right answer or as guess, of 2·tp / (2·tp + fp + fn). A row is right where its rank
+ * says so, as for accuracy: a tie or a score that is no number is wrong even if `best` names the label.
+ */
+const macroF1: Metric = ({ rank, best, labels }) => {
   const counts = new Map<number, { tp: number; wrong: number }>();
   const of = (label: number) => {
     const found = counts.get(label) ?? { tp: 0, wrong: 0 };
@@ -29,10 +32,10 @@ const macroF1: Metric = ({ best, labels }) => {
     return found;
   };
   for (const [i, label] of labels.entries()) {
-    if (best[i] === label) of(label).tp++;
+    if (rank[i] === 0) of(label).tp++;
     else {
       of(label).wrong++;
-      of(best[i]!).wrong++;
+      if (rank[i]! > 0 && best[i] !== label) of(best[i]!).wrong++;
     }
   }
   const scores = [...counts.values()].map(({ tp, wrong }) => (2 * tp) / (2 * tp + wrong));

@@ -5,7 +5,7 @@ import { afterText, type Before, type Join, joinOf, takesSpace, textOf } from '.
 import { fieldText, type Row, type RowPlace, where } from './place.ts';
 import type { Segment, Template } from './schema.ts';
 import { cutLongest, spareTokens } from './shorten.ts';
-import { targetAfterSpace } from './template.ts';
+import { encodeTemplateText, targetAfterSpace } from './template.ts';
 import type { RenderedRow } from './types.ts';
 
 export interface RenderPlan {
@@ -54,7 +54,11 @@ export function compileTemplate(
   };
   const alone = lengthOf(
     plan,
-    encodeRuns(plan, () => ''),
+    encodeRuns(
+      plan,
+      () => '',
+      (text, afterSpace) => encodeTemplateText(tokenizer, text, afterSpace),
+    ),
   );
   if (alone > maxLength) {
     throw new PtunedError(
@@ -108,7 +112,11 @@ function placeholderOf({ special, vocabularySize }: Tokenizer): number {
  * @throws PtunedError invalid_data naming line and field, template_too_long naming line, length and maximum
  */
 export function renderRow(plan: RenderPlan, row: Row, place: RowPlace = {}): RenderedRow {
-  const encoded = encodeRuns(plan, (field) => fieldText(row, field, place).trim());
+  const encoded = encodeRuns(
+    plan,
+    (field) => fieldText(row, field, place).trim(),
+    (text, afterSpace) => encodeRowText(plan.tokenizer, text, afterSpace, place),
+  );
   const cut = shorten(plan, encoded, place);
   const { tokenizer, kind } = plan;
   const ids = [...tokenizer.prefix];
@@ -151,7 +159,11 @@ function endBeforeTarget(
 }
 
 /** Ids of each run, null for other parts. Behind a causal LM's target nothing is read. */
-function encodeRuns(plan: RenderPlan, textOfField: (field: string) => string): (number[] | null)[] {
+function encodeRuns(
+  plan: RenderPlan,
+  textOfField: (field: string) => string,
+  encode: (text: string, afterSpace: boolean) => number[],
+): (number[] | null)[] {
   const { spaceAtStart } = plan.tokenizer;
   let before: Before = 'nothing';
   return plan.parts.map((part) => {
@@ -170,8 +182,18 @@ function encodeRuns(plan: RenderPlan, textOfField: (field: string) => string): (
       text += value;
       before = afterText(value, before);
     }
-    return plan.tokenizer.encode(text, { afterSpace });
+    return encode(text, afterSpace);
   });
+}
+
+/** @throws PtunedError invalid_data naming the line when the LM's vocabulary cannot spell the text */
+function encodeRowText(tokenizer: Tokenizer, text: string, afterSpace: boolean, place: RowPlace): number[] {
+  try {
+    return tokenizer.encode(text, { afterSpace });
+  } catch (error) {
+    if (!(error instanceof PtunedError)) throw error;
+    throw new PtunedError(error.code, `${where(place)}${error.message}`, { details: { ...place }, cause: error });
+  }
 }
 
 /** Tokens of a row. A causal LM's row ends before the target, so neither it nor the suffix is there. */

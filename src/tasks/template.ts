@@ -20,6 +20,11 @@ export function checkTemplate(template: Template, kind: 'masked' | 'causal'): vo
       `goes on behind its target (${segments}); for a causal LM the target ends the template, since it is read from what stands before it`,
     );
   }
+  for (const [i, segment] of template.entries()) {
+    const text = 'text' in segment ? segment.text : 'virtual' in segment ? segment.init : undefined;
+    if (text === undefined || textOf(template, i, text) !== '') continue;
+    throw refuse(`has only spaces in ${'text' in segment ? 'text' : 'init'} (segment ${i + 1}); words are accepted`);
+  }
   const target = targetField(template);
   if (inputFields(template).includes(target)) {
     throw refuse(`shows the field "${target}" that it asks for; a target's field is accepted in no other segment`);
@@ -87,7 +92,17 @@ export function initialTokens(template: Template, tokenizer: Tokenizer): (number
 function initialIds(template: Template, index: number, init: string, tokenizer: Tokenizer): number[] {
   const text = textOf(template, index, init);
   const afterSpace = takesSpace(text, undefined, beforeSegment(template, index), tokenizer.spaceAtStart);
-  return tokenizer.encode(text, { afterSpace });
+  return encodeTemplateText(tokenizer, text, afterSpace);
+}
+
+/** Ids of a text of the template. @throws PtunedError invalid_template when the LM's vocabulary cannot spell it */
+export function encodeTemplateText(tokenizer: Tokenizer, text: string, afterSpace: boolean): number[] {
+  try {
+    return tokenizer.encode(text, { afterSpace });
+  } catch (error) {
+    if (!(error instanceof PtunedError)) throw error;
+    throw refuse(`cannot be used with this LM: ${error.message.replace(/\.$/, '')}`);
+  }
 }
 
 /**

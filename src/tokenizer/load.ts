@@ -29,10 +29,7 @@ function createTokenizer(json: Json, config: Json, special: SpecialTokens): Toke
   const { encode, spaceAtStart } = createEncoder(original, json, config);
   const vocabularySize = 1 + [...original.get_vocab(true).values()].reduce((most, id) => Math.max(most, id), -1);
   const spelled = specialSpellings(json);
-  const [prefix, suffix] = around(
-    idsOf(original, 'a', false),
-    idsOf(original, 'a', true).filter((id) => id !== undefined),
-  );
+  const [prefix, suffix] = around(original);
   return {
     vocabularySize,
     special,
@@ -60,8 +57,8 @@ type Encode = (text: string, afterSpace: boolean) => (number | undefined)[];
  * that copy gives the same ids for the same sentences; otherwise the marker is taken off the first token.
  */
 function createEncoder(original: HubTokenizer, json: Json, config: Json): { encode: Encode; spaceAtStart: boolean } {
-  const { tokenizer, spaceAtStart } = withoutOwnSpace(json);
-  const bare = spaceAtStart ? openHubTokenizer(tokenizer, config) : original;
+  const { tokenizer, spaceAtStart } = withoutOwnSpace(json, config.remove_space === true);
+  const bare = spaceAtStart ? openHubTokenizer(tokenizer, { ...config, remove_space: false }) : original;
   const encode: Encode = (text, afterSpace) => idsOf(bare, afterSpace ? ` ${text}` : text, false);
   if (probes.every((text) => same(encode(text, spaceAtStart), idsOf(original, text, false)))) {
     return { encode, spaceAtStart };
@@ -107,10 +104,15 @@ function same(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a.length === b.length && a.every((id, i) => id === b[i]);
 }
 
-/** What the post-processor puts before and behind a sequence. */
-function around(inner: readonly (number | undefined)[], whole: readonly number[]): [number[], number[]] {
-  for (let start = 0; start + inner.length <= whole.length; start++) {
-    if (same(whole.slice(start, start + inner.length), inner)) {
+/** What the post-processor puts before and behind a sequence; seen around the first probe that the vocabulary can spell. */
+function around(hub: HubTokenizer): [number[], number[]] {
+  const isKnown = (id: number | undefined): id is number => id !== undefined;
+  for (const text of ['a', ...probes, '.', '0', '-']) {
+    const inner = idsOf(hub, text, false);
+    const whole = idsOf(hub, text, true);
+    if (inner.length === 0 || !inner.every(isKnown) || !whole.every(isKnown)) continue;
+    for (let start = 0; start + inner.length <= whole.length; start++) {
+      if (!same(whole.slice(start, start + inner.length), inner)) continue;
       return [whole.slice(0, start), whole.slice(start + inner.length)];
     }
   }

@@ -11,8 +11,9 @@ export interface BareTokenizer {
 /**
  * A tokenizer that adds no space of its own; the given one where there is nothing to take out. Three parts add one: the
  * pre-tokenizers ByteLevel and Metaspace, and the normalizer Prepend.
+ * @param isTrimmed the tokenizer makes single spaces of others (remove_space of ALBERT and XLNet), and drops the first
  */
-export function withoutOwnSpace(tokenizer: Json): BareTokenizer {
+export function withoutOwnSpace(tokenizer: Json, isTrimmed = false): BareTokenizer {
   const found = { space: false, split: false };
   const preTokenizer = barePreTokenizer(tokenizer.pre_tokenizer, found);
   const normalizer = bareNormalizer(tokenizer.normalizer, found);
@@ -21,7 +22,7 @@ export function withoutOwnSpace(tokenizer: Json): BareTokenizer {
     tokenizer: {
       ...tokenizer,
       pre_tokenizer: preTokenizer,
-      normalizer: found.split ? withSingleSpaces(normalizer) : normalizer,
+      normalizer: found.split || isTrimmed ? withSingleSpaces(normalizer) : normalizer,
     },
     spaceAtStart: true,
   };

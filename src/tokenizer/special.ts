@@ -33,7 +33,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   const config = readJson(directory, 'tokenizer_config.json') ?? {};
   const map = readJson(directory, 'special_tokens_map.json') ?? {};
   const model = readJson(directory, 'config.json') ?? {};
-  const ids = vocabularyIds(tokenizer);
+  const ids = vocabularyIds(tokenizer, directory);
   const find = (role: keyof SpecialTokens): number | null => {
     const spelled = spelling(config[`${role}_token`]) ?? spelling(map[`${role}_token`]);
     return (spelled === null ? null : ids(spelled)) ?? statedId(model[`${role}_token_id`]);
@@ -63,21 +63,23 @@ function statedId(value: unknown): number | null {
   return typeof first === 'number' && Number.isInteger(first) && first >= 0 ? first : null;
 }
 
-function vocabularyIds(tokenizer: Json): (token: string) => number | null {
-  const model = tokenizer.model as { vocab?: unknown } | undefined;
-  const added = (tokenizer.added_tokens ?? []) as { id: number; content: string }[];
-  const extra = new Map(added.map((one) => [one.content, one.id]));
-  const vocab = model?.vocab;
-  if (Array.isArray(vocab)) {
-    const unigram = new Map(vocab.map((entry: [string, number], id) => [entry[0], id]));
-    return (token) => extra.get(token) ?? unigram.get(token) ?? null;
+function vocabularyIds(tokenizer: Json, directory: string): (token: string) => number | null {
+  const vocab = (tokenizer.model as { vocab?: unknown } | null | undefined)?.vocab;
+  const ids = new Map<unknown, unknown>();
+  try {
+    // A Unigram model lists [token, score] by id, others map token to id.
+    if (Array.isArray(vocab)) for (const [id, [token]] of vocab.entries()) ids.set(token, id);
+    else for (const [token, id] of Object.entries(vocab ?? {})) ids.set(token, id);
+    for (const { content, id } of (tokenizer.added_tokens ?? []) as Json[]) ids.set(content, id);
+  } catch (error) {
+    const message = `${directory}/tokenizer.json is not accepted: ${(error as Error).message}`;
+    throw new PtunedError('import_refused', message, { cause: error });
   }
-  const table = (vocab ?? {}) as Record<string, number>;
-  return (token) => extra.get(token) ?? (Object.hasOwn(table, token) ? table[token]! : null);
+  return (token) => statedId(ids.get(token));
 }
 
 function unknownOf(tokenizer: Json, ids: (token: string) => number | null): number | null {
-  const model = tokenizer.model as { unk_token?: unknown; unk_id?: unknown } | undefined;
+  const model = tokenizer.model as { unk_token?: unknown; unk_id?: unknown } | null | undefined;
   if (typeof model?.unk_id === 'number') return model.unk_id;
   return typeof model?.unk_token === 'string' ? ids(model.unk_token) : null;
 }
