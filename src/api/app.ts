@@ -77,6 +77,7 @@ export async function createApp(services: ApiServices): Promise<App> {
     reply.header('x-request-id', request.id);
   });
   registerErrorHandling(app);
+  acceptEmptyJson(app);
   registerClosing(app);
   registerRequestLog(app);
   const metrics = registerMetrics(app);
@@ -116,6 +117,18 @@ function registerClosing(app: App): void {
   });
   app.addHook('onSend', async (_request, reply) => {
     if (isClosing) reply.header('connection', 'close');
+  });
+}
+
+/**
+ * The Python SDK says application/json also where it sends no body (DELETE, cancel). No body is then no body: a route
+ * that needs one refuses it by its schema.
+ */
+function acceptEmptyJson(app: App): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0) done(null, undefined);
+    else parse(request, body as string, done);
   });
 }
 

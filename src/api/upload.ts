@@ -40,8 +40,15 @@ export async function receiveFile(request: FastifyRequest, services: ApiServices
     return stored;
   } catch (error) {
     if (stored !== null) await files.remove(stored.id, request.owner);
-    throw error;
+    throw explainForm(error);
   }
+}
+
+/** The parser's errors have no code; a form that is cut off or malformed is the client's fault. */
+function explainForm(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof PtunedError || 'code' in error) return error;
+  if (!/^(Unexpected end|Multipart|Part |Header |Malformed|The needle)/.test(error.message)) return error;
+  return new PtunedError('invalid_request', `the form cannot be read (${error.message}); ${accepted}.`);
 }
 
 function readPurpose(name: string, value: unknown): string {

@@ -1,5 +1,6 @@
 /** GET /fine_tuning/jobs/{id}/events: a page of events, or all of them as they happen as server-sent events. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
 import { finalStatuses } from '../../jobs/contract.ts';
 import type { Job } from '../../jobs/jobs.ts';
 import type { App } from '../app.ts';
@@ -35,6 +36,9 @@ export function eventRoutes(v1: App, { jobs }: ApiServices): void {
             description: 'A page, or a stream.',
             content: { 'application/json': { schema: Page(EventObject) }, 'text/event-stream': { schema: {} } },
           },
+          204: Type.Null({
+            description: 'A stream that would have nothing to say: the job is final and all was told.',
+          }),
           ...errors,
         },
       },
@@ -49,11 +53,18 @@ export function eventRoutes(v1: App, { jobs }: ApiServices): void {
         return { object: 'list' as const, data: page.data.map(eventObject), has_more: page.hasMore };
       }
       const since = request.headers['last-event-id']?.toString() ?? after;
-      // A position that cannot be read is refused while the status can still say so.
-      if (since !== undefined) await jobs.events(id, { after: since, limit: 1 });
+      if (since !== undefined && (await isOver(job, since))) return reply.code(204).send(null);
       await stream(job, since, request, reply);
     },
   );
+
+  /** Whether nothing can follow: a browser's EventSource comes back after every end, and only 204 stops it. */
+  async function isOver(job: Job, since: string): Promise<boolean> {
+    // A position that cannot be read is refused here, while the status can still say so.
+    await jobs.events(job.spec.id, { after: since, limit: 1 });
+    const newest = await jobs.events(job.spec.id, { limit: 1 });
+    return finalStatuses.includes(job.state.status) && newest.data[0]?.id === since;
+  }
 
   /** Sends events until the job is final, the client goes or the service stops. */
   async function stream(

@@ -102,6 +102,18 @@ export function modelRoutes(v1: App, services: ApiServices): void {
   );
 }
 
+/** An import may need most of the machine's memory, so that two at once would refuse what each alone could take. */
+function createTurns() {
+  let last: Promise<unknown> = Promise.resolve();
+  return <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = last.then(work);
+    last = mine.catch(() => undefined);
+    return mine;
+  };
+}
+
+const oneAtATime = createTurns();
+
 /** Imports in a child process; the same LM again is no error, another one under a taken id is a conflict. */
 async function registerModel(services: ApiServices, path: string, wantedId: string | undefined) {
   const { config, models, preflightModel, projectDirectory, shippedModels } = services;
@@ -115,7 +127,7 @@ async function registerModel(services: ApiServices, path: string, wantedId: stri
     );
   }
   const before = await models.get(id);
-  const manifest = await preflightModel(directory, { id });
+  const manifest = await oneAtATime(() => preflightModel(directory, { id }));
   await models.put(manifest);
   return { manifest, isNew: before === null };
 }
