@@ -1,4 +1,5 @@
 /** The only importer of onnxruntime-node. `run` is a blocking native call behind a promise: never use it in the API process. */
+import './telemetry.ts';
 import ort from 'onnxruntime-node';
 import { PtunedError } from '../errors.ts';
 import type { DType } from './dtype.ts';
