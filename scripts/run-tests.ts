@@ -16,13 +16,12 @@ if (files.length === 0) {
   process.exit(1);
 }
 // One file at a time: end-to-end tests measure time limits and train, and would disturb each other.
-const child = spawn(
-  process.execPath,
-  ['--import', 'tsx', '--test', '--test-concurrency=1', '--test-reporter=spec', ...files],
-  {
-    stdio: 'inherit',
-  },
-);
+const reporters = ['spec', './scripts/test-summary.mjs'].flatMap((name) => [
+  `--test-reporter=${name}`,
+  '--test-reporter-destination=stdout',
+]);
+const options = ['--import', 'tsx', '--test', '--test-concurrency=1', ...reporters];
+const child = spawn(process.execPath, [...options, ...files], { stdio: 'inherit' });
 const forward = (signal: NodeJS.Signals) => child.kill(signal);
 process.on('SIGINT', forward);
 process.on('SIGTERM', forward);
