@@ -46,11 +46,14 @@ export interface GraphBuilder {
   infer(node: Node): void;
 }
 
-/** A builder over `graph`, which it changes in place. Types of existing nodes are inferred first. */
-export function createBuilder(graph: Graph, inferNode: InferNode): GraphBuilder {
+/**
+ * A builder over `graph`, which it changes in place. Types of existing nodes are inferred first.
+ * @param reserved names that fresh ones must not take, because nodes that use them are appended later
+ */
+export function createBuilder(graph: Graph, inferNode: InferNode, reserved: Iterable<string> = []): GraphBuilder {
   const types = new Map<string, TensorType>();
   const constants = new Map<string, string>();
-  const used = new Set<string>();
+  const used = new Set<string>(reserved);
   const counters = new Map<string, number>();
 
   const builder: GraphBuilder = {

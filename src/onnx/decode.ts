@@ -55,6 +55,7 @@ export function decodeModel(bytes: Uint8Array, location: string): Model {
       domain: normalDomain(one.domain),
       inputs: one.input,
       outputs: one.output,
+      defaults: new Map(one.attributeProto.map((attribute) => [attribute.name, decodeAttribute(attribute, one.name)])),
       nodes: one.node.map(decodeNode),
     })),
   };
@@ -94,13 +95,15 @@ function decodeNode(proto: NodeProto): Node {
     name: proto.name,
     inputs: proto.input,
     outputs: proto.output,
-    attributes: new Map(proto.attribute.map((one) => [one.name, decodeAttribute(one, proto)])),
+    attributes: new Map(
+      proto.attribute.map((one) => [one.name, decodeAttribute(one, `${proto.opType} "${proto.name}"`)]),
+    ),
   };
 }
 
 const utf8 = new TextDecoder();
 
-function decodeAttribute(proto: AttributeProto, node: NodeProto): Attribute {
+function decodeAttribute(proto: AttributeProto, where: string): Attribute {
   if (proto.refAttrName !== '') return { kind: 'reference', value: proto.refAttrName };
   switch (proto.type) {
     case 1:
@@ -124,13 +127,15 @@ function decodeAttribute(proto: AttributeProto, node: NodeProto): Attribute {
   }
   throw new PtunedError(
     'damaged_model',
-    `${proto.name} of ${node.opType} "${node.name}" has attribute type ${proto.type}, which is not supported.`,
+    `Attribute ${proto.name} of ${where} has type ${proto.type}, which is not supported.`,
   );
 }
 
 function decodeTensor(proto: TensorProto): Tensor {
   const dtype = dtypeName(proto.dataType, `Tensor "${proto.name}"`);
   const dims = proto.dims.map(Number);
+  if (!dims.every((dim) => Number.isSafeInteger(dim) && dim >= 0))
+    throw new PtunedError('damaged_model', `Tensor "${proto.name}" has the shape [${dims.join(', ')}].`);
   if (proto.dataLocation === 1) return { dtype, dims, data: externalData(proto) };
   const expected = byteSize(dtype, elementCount(dims));
   const data = proto.rawData.length > 0 ? proto.rawData : typedFields(proto, dtype);

@@ -44,7 +44,8 @@ export function addDims(a: Dim, b: Dim): Dim {
 }
 
 export function multiplyDims(a: Dim, b: Dim): Dim {
-  if (typeof a === 'number' && typeof b === 'number') return a * b;
+  // + 0: no negative zeros.
+  if (typeof a === 'number' && typeof b === 'number') return a * b + 0;
   const terms = new Map<string, number>();
   for (const [left, x] of termsOf(a)) {
     for (const [right, y] of termsOf(b)) {
@@ -73,6 +74,22 @@ export function divideDims(a: Dim, b: Dim): Dim | null {
     terms.set(rest, value / coefficient);
   }
   return fromTerms(terms);
+}
+
+/** min(limit, dim): a dimension that exporters clamp to the size of a buffer. */
+export function clampDim(limit: number, dim: Dim): Dim {
+  return typeof dim === 'number' ? Math.min(limit, dim) : symbol(clampName(limit, dim));
+}
+
+function clampName(limit: number, dim: Dim): string {
+  return `min(${limit},${dimKey(dim)})`.replaceAll('*', '_');
+}
+
+/** Whether `a` is min(limit, b) with limit above 1: where both stand in one broadcast they must be equal. */
+export function isClampOf(a: Dim, b: Dim): boolean {
+  if (typeof a === 'number' || typeof b === 'number') return false;
+  const limit = Number(/^min\((\d+),/.exec(a.key)?.[1] ?? 0);
+  return limit > 1 && a.key === clampName(limit, b);
 }
 
 export function productOf(dims: readonly Dim[]): Dim {

@@ -25,6 +25,7 @@ export function encodeModel(model: Model): Uint8Array {
       domain: one.domain,
       input: one.inputs,
       output: one.outputs,
+      attributeProto: [...one.defaults].map(([name, attribute]) => attributeInit(name, attribute)),
       node: one.nodes.map(nodeInit),
       opsetImport: [...model.opsets].map(([domain, version]) => ({ domain, version: BigInt(version) })),
     })),

@@ -58,6 +58,8 @@ export interface OnnxFunction {
   domain: string;
   inputs: string[];
   outputs: string[];
+  /** Attributes that a call may leave out, with their values then. */
+  defaults: Map<string, Attribute>;
   nodes: Node[];
 }
 

@@ -1,5 +1,5 @@
 /** What is known of a value before it is computed: element type, symbolic shape, and for small constants its elements. */
-import { type Dim, sameDim, shapeText } from './dim.ts';
+import { type Dim, isClampOf, sameDim, shapeText } from './dim.ts';
 import { byteSize, type DType } from './dtype.ts';
 import { elementCount, isExternal, type Tensor } from './ir.ts';
 
@@ -136,7 +136,8 @@ export function broadcastShapes(a: Dim[] | null, b: Dim[] | null, unknown: () =>
     const left = a[a.length - rank + i] ?? 1;
     const right = b[b.length - rank + i] ?? 1;
     if (left === 1) return right;
-    if (right === 1 || sameDim(left, right)) return left;
+    if (right === 1 || sameDim(left, right) || isClampOf(right, left)) return left;
+    if (isClampOf(left, right)) return right;
     // A number other than 1 decides: the other is that number, or 1.
     if (typeof left === 'number') return left;
     return typeof right === 'number' ? right : unknown();
