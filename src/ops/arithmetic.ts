@@ -1,7 +1,16 @@
 /** Elementwise ops of several inputs with broadcasting; the engine reduces gradients to each operand's shape. */
-import { addDims, type Dim, divideDims, multiplyDims, sameDim, subtractDims } from '../onnx/dim.ts';
+import {
+  addDims,
+  clampDim,
+  type Dim,
+  divideDims,
+  multiplyDims,
+  sameDim,
+  sameShape,
+  subtractDims,
+} from '../onnx/dim.ts';
 import { isFloat } from '../onnx/dtype.ts';
-import { typeOf } from '../onnx/types.ts';
+import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { broadcasting, knownElements, knownNumbers, required } from './shared.ts';
 import { scalar } from './unary.ts';
@@ -21,12 +30,30 @@ function quotient(x: Dim, y: Dim, float: boolean): Dim | null {
   return float ? null : divideDims(x, y);
 }
 
+/** Known elements of two operands; more have none. */
+function extremum(compute: (x: Dim, y: Dim) => Dim | null): Infer {
+  const two = arithmetic(compute);
+  return (node, inputs) => (inputs.length === 2 ? two(node, inputs) : broadcasting()(node, inputs));
+}
+
+function smaller(x: Dim, y: Dim): Dim | null {
+  if (typeof x === 'number' && typeof y === 'number') return Math.min(x, y);
+  if (typeof x === 'number') return x > 1 ? clampDim(x, y) : null;
+  return typeof y === 'number' && y > 1 ? clampDim(y, x) : null;
+}
+
+function larger(x: Dim, y: Dim): Dim | null {
+  return typeof x === 'number' && typeof y === 'number' ? Math.max(x, y) : null;
+}
+
 /** d(xᵉ)/dx = e·xᵉ⁻¹; small exponents through Mul, which is two to three times faster than Pow. */
 const powVjp: Vjp = (c) => {
   const b = c.builder;
   const [x, e] = [c.input(0), c.input(1)];
   const known = knownNumbers(b.type(e));
   const exponent = known !== null && known.length === 1 ? known[0]! : null;
+  if (exponent === 0) return [null, null];
+  if (exponent === 1) return [c.gradient(0), null];
   if (exponent === 2) return [b.op('Mul', [c.gradient(0), b.op('Mul', [x, scalar(c, 2)])]), null];
   if (exponent === 3) {
     return [b.op('Mul', [c.gradient(0), b.op('Mul', [b.op('Mul', [x, x]), scalar(c, 3)])]), null];
@@ -70,16 +97,19 @@ const clipVjp: Vjp = (c) => {
 const whereInfer: Infer = (node, inputs) => {
   const [condition, a, b] = [0, 1, 2].map((i) => required(node, inputs, i));
   const [type] = broadcasting(a!.dtype)(node, inputs);
-  const value = pickKnown(condition!.value, a!.value, b!.value);
+  const value = pickKnown([condition!, a!, b!]);
   return [typeOf(a!.dtype, type!.shape, value)];
 };
 
-function pickKnown(condition: Dim[] | null, a: Dim[] | null, b: Dim[] | null): Dim[] | null {
-  if (condition === null || a === null || b === null) return null;
-  const length = Math.max(condition.length, a.length, b.length);
-  const at = (list: Dim[], i: number) => (list.length === 1 ? list[0] : list[i]);
-  const result = Array.from({ length }, (_, i) => at(at(condition, i) === 0 ? b : a, i));
-  return result.every((one) => one !== undefined) ? (result as Dim[]) : null;
+function pickKnown(operands: TensorType[]): Dim[] | null {
+  const [condition, a, b] = operands.map((one) => one.value);
+  if (!condition || !a || !b) return null;
+  const largest = operands.find((one) => one.value?.length !== 1) ?? operands[0]!;
+  const fits = (one: TensorType) => one.value?.length === 1 || sameShape(one.shape ?? [], largest.shape ?? [-1]);
+  if (!operands.every(fits)) return null;
+  const length = largest.value?.length ?? 1;
+  const at = (list: Dim[], i: number) => list[list.length === 1 ? 0 : i]!;
+  return Array.from({ length }, (_, i) => at(at(condition, i) === 0 ? b : a, i));
 }
 
 function half(c: VjpContext, i: number): string {
@@ -122,15 +152,25 @@ export const arithmeticOps: Op[] = [
       return c.node.inputs.map(() => share);
     },
   },
-  { name: 'Min', infer: broadcasting(), vjp: extremumVjp },
-  { name: 'Max', infer: broadcasting(), vjp: extremumVjp },
+  { name: 'Min', infer: extremum(smaller), vjp: extremumVjp },
+  { name: 'Max', infer: extremum(larger), vjp: extremumVjp },
   {
     name: 'Clip',
     infer: (node, inputs) => [typeOf(required(node, inputs, 0).dtype, required(node, inputs, 0).shape)],
     vjp: clipVjp,
   },
+  {
+    name: 'PRelu',
+    infer: broadcasting(),
+    vjp: (c) => {
+      const b = c.builder;
+      const above = b.op('Greater', [c.input(0), scalar(c, 0)]);
+      const dx = b.op('Where', [above, c.gradient(0), b.op('Mul', [c.gradient(0), c.input(1)])]);
+      return [dx, b.op('Where', [above, scalar(c, 0), b.op('Mul', [c.gradient(0), c.input(0)])])];
+    },
+  },
   { name: 'Where', infer: whereInfer, vjp: (c) => [null, half(c, 1), half(c, 2)] },
-  { name: 'Mod', infer: broadcasting(), vjp: { none: 'is only used on integers' } },
+  { name: 'Mod', infer: broadcasting(), vjp: { missing: 'exporters use it on integers only' } },
   {
     name: 'CastLike',
     infer: (node, inputs) => [

@@ -24,12 +24,17 @@ const sizeInfer: Infer = (node, inputs) => {
 const rangeInfer: Infer = (node, inputs) => {
   const [start, limit, delta] = [0, 1, 2].map((i) => required(node, inputs, i));
   const [from, to, step] = [start!.value?.[0], limit!.value?.[0], delta!.value?.[0]];
-  const length =
-    from === undefined || to === undefined || step === undefined ? null : divideDims(subtractDims(to, from), step);
+  const length = from === undefined || to === undefined || step === undefined ? null : rangeLength(from, to, step);
   const numeric = typeof length === 'number' && typeof from === 'number' && typeof step === 'number' && length <= 64;
   const value = numeric ? Array.from({ length }, (_, i) => from + i * step) : null;
   return [typeOf(start!.dtype, [length ?? unknownDim()], value)];
 };
+
+function rangeLength(from: Dim, to: Dim, step: Dim): Dim | null {
+  if (typeof from === 'number' && typeof to === 'number' && typeof step === 'number')
+    return step === 0 ? null : Math.max(0, Math.ceil((to - from) / step));
+  return divideDims(subtractDims(to, from), step);
+}
 
 const constantOfShapeInfer: Infer = (node, inputs) => {
   const wanted = required(node, inputs, 0);

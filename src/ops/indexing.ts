@@ -1,17 +1,10 @@
 /** Ops that pick elements or put them somewhere: gradients put them back, or pick them. */
-import { type Dim, subtractDims, unknownDim } from '../onnx/dim.ts';
+import { type Dim, sameDim, subtractDims, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
-import { reshapeLike } from './layout.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
-
-/** Zeros of the shape and element type of `like`. */
-export function zerosLike(c: VjpContext, like: string): string {
-  const b = c.builder;
-  const zeros = b.op('Expand', [b.constant('float32', 0), b.op('Shape', [like])]);
-  return b.type(like).dtype === 'float32' ? zeros : b.op('CastLike', [zeros, like]);
-}
+import { scatterBack, zerosLike } from './places.ts';
+import { knownNumbers, likeFirst, normalAxis, required, unsupported } from './shared.ts';
 
 const gatherInfer: Infer = (node, inputs) => {
   const data = required(node, inputs, 0);
@@ -90,15 +83,26 @@ const gatherNdInfer: Infer = (node, inputs) => {
 };
 
 const gatherNdVjp: Vjp = (c) => {
-  if (intAttribute(c.node, 'batch_dims', 0) !== 0) throw new Error('GatherND with batch_dims has no gradient rule');
+  const batch = intAttribute(c.node, 'batch_dims', 0);
+  if (batch !== 0) {
+    const pick = (places: string) => c.builder.op('GatherND', [places, c.input(1)], { batch_dims: batch });
+    return [scatterBack(c, pick), null];
+  }
   return [c.builder.op('ScatterND', [zerosLike(c, c.input(0)), c.input(1), c.gradient(0)], { reduction: 'add' }), null];
 };
+
+/** Whether a scatter adds or assigns. @throws PtunedError unsupported_op for products and extrema */
+function scatterAdds(c: VjpContext): boolean {
+  const reduction = stringAttribute(c.node, 'reduction', 'none');
+  if (reduction === 'add' || reduction === 'none') return reduction === 'add';
+  throw unsupported(c.node, `has reduction ${reduction}; none and add have a gradient rule`);
+}
 
 /** Assignment: the overwritten places of the data get no gradient. Addition: both do. */
 const scatterNdVjp: Vjp = (c) => {
   const b = c.builder;
   const updates = b.op('GatherND', [c.gradient(0), c.input(1)]);
-  if (stringAttribute(c.node, 'reduction', 'none') === 'add') return [c.gradient(0), null, updates];
+  if (scatterAdds(c)) return [c.gradient(0), null, updates];
   return [b.op('ScatterND', [c.gradient(0), c.input(1), zerosLike(c, c.input(2))]), null, updates];
 };
 
@@ -106,7 +110,7 @@ const scatterElementsVjp: Vjp = (c) => {
   const b = c.builder;
   const axis = intAttribute(c.node, 'axis', 0);
   const updates = b.op('GatherElements', [c.gradient(0), c.input(1)], { axis });
-  if (stringAttribute(c.node, 'reduction', 'none') === 'add') return [c.gradient(0), null, updates];
+  if (scatterAdds(c)) return [c.gradient(0), null, updates];
   return [b.op('ScatterElements', [c.gradient(0), c.input(1), zerosLike(c, c.input(2))], { axis }), null, updates];
 };
 
@@ -115,7 +119,7 @@ const sliceInfer: Infer = (node, inputs) => {
   if (data.shape === null) return [typeOf(data.dtype, null)];
   const [starts, ends] = [required(node, inputs, 1).value, required(node, inputs, 2).value];
   const axes = slicedAxes(node, inputs, data.shape.length);
-  const steps = inputs[4] === undefined || inputs[4] === null ? null : knownNumbers(inputs[4]);
+  const steps = inputs[4] === undefined || inputs[4] === null ? (axes?.map(() => 1) ?? null) : knownNumbers(inputs[4]);
   if (axes === null)
     return [
       typeOf(
@@ -126,11 +130,11 @@ const sliceInfer: Infer = (node, inputs) => {
   const shape = data.shape.map((dim, axis): Dim => {
     const i = axes.indexOf(axis);
     if (i < 0) return dim;
-    const step = inputs[4] === undefined || inputs[4] === null ? 1 : steps?.[i];
+    const step = steps?.[i];
     if (starts === null || ends === null || step === undefined) return unknownDim();
     return slicedDim(dim, starts[i]!, ends[i]!, step) ?? unknownDim();
   });
-  return [typeOf(data.dtype, shape, slicedValue(data, starts, ends, steps))];
+  return [typeOf(data.dtype, shape, steps === null ? null : slicedValue(data, starts, ends, steps))];
 };
 
 function slicedAxes(node: Node, inputs: (TensorType | null)[], rank: number): number[] | null {
@@ -151,16 +155,19 @@ function slicedDim(dim: Dim, start: Dim, end: Dim, step: number): Dim | null {
   if (step !== 1) return null;
   const toEnd = typeof end === 'number' && end > 2 ** 30;
   if (start === 0 && toEnd) return dim;
-  // 0:end with a symbolic end: exporters cut caches and masks to a sequence length that lies within them.
-  if (start === 0) return typeof end === 'number' ? null : end;
-  if (toEnd && start === -1) return 1;
-  return toEnd && typeof start === 'object' ? subtractDims(dim, start) : null;
+  // A buffer of fixed size cut to a symbolic length: exporters keep masks and positions for the longest input.
+  if (start === 0 && typeof end === 'object') return typeof dim === 'number' || sameDim(dim, end) ? end : null;
+  if (typeof dim === 'number' && typeof start === 'object' && typeof end === 'object') return subtractDims(end, start);
+  if (start === 0 && end === -1) return subtractDims(dim, 1);
+  if (!toEnd) return null;
+  if (start === -1) return 1;
+  return start === 1 || typeof start === 'object' ? subtractDims(dim, start) : null;
 }
 
-function slicedValue(data: TensorType, starts: Dim[] | null, ends: Dim[] | null, steps: number[] | null): Dim[] | null {
+function slicedValue(data: TensorType, starts: Dim[] | null, ends: Dim[] | null, steps: number[]): Dim[] | null {
   if (data.value === null || data.shape?.length !== 1 || starts?.length !== 1 || ends?.length !== 1) return null;
   const [start, end] = [starts[0]!, ends[0]!];
-  if (typeof start !== 'number' || typeof end !== 'number' || (steps !== null && steps[0] !== 1)) return null;
+  if (typeof start !== 'number' || typeof end !== 'number' || steps[0] !== 1) return null;
   return data.value.slice(start, end >= 2 ** 30 ? undefined : end);
 }
 
@@ -169,7 +176,7 @@ const sliceVjp: Vjp = (c) => {
   const rest = c.node.inputs.slice(1).map(() => null);
   const pads = constantPads(c);
   if (pads !== null) return [c.builder.op('Pad', [c.gradient(0), c.builder.constant('int64', pads)]), ...rest];
-  return [scatterSlice(c), ...rest];
+  return [scatterBack(c, (places) => c.builder.op('Slice', [places, ...c.node.inputs.slice(1)])), ...rest];
 };
 
 function constantPads(c: VjpContext): number[] | null {
@@ -178,10 +185,8 @@ function constantPads(c: VjpContext): number[] | null {
   const types = c.node.inputs.map((name) => (name === '' ? null : b.type(name)));
   const axes = slicedAxes(c.node, types, shape.length);
   const [starts, ends] = [knownNumbers(types[1]), knownNumbers(types[2])];
-  const steps = types[4] === undefined || types[4] === null ? null : knownNumbers(types[4]);
-  if (axes === null || starts === null || ends === null || (steps !== null && steps.some((one) => one !== 1)))
-    return null;
-  if (types[4] != null && steps === null) return null;
+  const steps = types[4] === undefined || types[4] === null ? [] : knownNumbers(types[4]);
+  if (axes === null || starts === null || ends === null || steps?.every((one) => one === 1) !== true) return null;
   const pads = Array.from({ length: 2 * shape.length }, () => 0);
   for (const [i, axis] of axes.entries()) {
     const dim = shape[axis]!;
@@ -193,18 +198,6 @@ function constantPads(c: VjpContext): number[] | null {
     pads[shape.length + axis] = dim - at(ends[i]!);
   }
   return pads;
-}
-
-function scatterSlice(c: VjpContext): string {
-  const b = c.builder;
-  const flat = b.constant('int64', [-1]);
-  const size = b.op('Size', [c.input(0)]);
-  const places = b.op('Range', [b.constant('int64', 0), size, b.constant('int64', 1)]);
-  const shaped = b.op('Reshape', [places, b.op('Shape', [c.input(0)])]);
-  const picked = b.op('Reshape', [b.op('Slice', [shaped, ...c.node.inputs.slice(1)]), flat]);
-  const zeros = b.op('Reshape', [zerosLike(c, c.input(0)), flat]);
-  const scattered = b.op('ScatterElements', [zeros, picked, b.op('Reshape', [c.gradient(0), flat])], { axis: 0 });
-  return reshapeLike(c, scattered, c.input(0));
 }
 
 const topKInfer: Infer = (node, inputs) => {

@@ -3,25 +3,8 @@ import { addDims, type Dim, divideDims, multiplyDims, productOf, unknownDim } fr
 import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
+import { reshapeLike, scatterBack } from './places.ts';
 import { knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
-
-/**
- * `value` in the shape of `like`. With at most one symbolic dimension the target is a constant with -1, else the run
- * time's shape is asked: the forward op's own shape input may hold 0 and -1, which mean something else here.
- */
-export function reshapeLike(c: VjpContext, value: string, like: string): string {
-  const { builder } = c;
-  const shape = builder.shape(like);
-  const symbolic = shape.filter((dim) => typeof dim !== 'number').length;
-  const constant = symbolic <= 1 && !shape.includes(0);
-  const target = constant
-    ? builder.constant(
-        'int64',
-        shape.map((dim) => (typeof dim === 'number' ? dim : -1)),
-      )
-    : builder.op('Shape', [like]);
-  return builder.op('Reshape', [value, target]);
-}
 
 const backToInput: Vjp = (c) => [reshapeLike(c, c.gradient(0), c.input(0)), ...c.node.inputs.slice(1).map(() => null)];
 
@@ -217,26 +200,25 @@ const padInfer: Infer = (node, inputs) => {
   return [typeOf(data.dtype, shape ?? null)];
 };
 
-/** Cuts the padding off again: Slice from the leading pads to pads + dims. Constant mode only. */
+/** Constant mode: negative pads cut the padding off again. Other modes copy elements, whose gradients add up. */
 const padVjp: Vjp = (c) => {
   const b = c.builder;
+  const rest = c.node.inputs.slice(1).map(() => null);
   const mode = stringAttribute(c.node, 'mode', 'constant');
-  if (mode !== 'constant') throw new Error(`Pad in mode ${mode} has no gradient rule`);
-  const rank = b.shape(c.input(0)).length;
   const axes = c.node.inputs[3] ?? '';
-  const count = axes === '' ? rank : (b.shape(axes)[0] as number);
-  const begin = b.op('Slice', [c.input(1), b.constant('int64', [0]), b.constant('int64', [count])]);
-  const dims = b.op('Shape', [c.input(0)]);
-  const sizes = axes === '' ? dims : b.op('Gather', [dims, axes], { axis: 0 });
-  const axisList =
-    axes === ''
-      ? b.constant(
+  if (mode !== 'constant') {
+    const pick = (places: string) => b.op('Pad', [places, c.input(1), '', axes], { mode });
+    return [scatterBack(c, pick), ...rest];
+  }
+  const pads = knownNumbers(b.type(c.input(1)));
+  const back =
+    pads === null
+      ? b.op('Neg', [c.input(1)])
+      : b.constant(
           'int64',
-          Array.from({ length: rank }, (_, i) => i),
-        )
-      : axes;
-  const cut = b.op('Slice', [c.gradient(0), begin, b.op('Add', [begin, sizes]), axisList]);
-  return [cut, ...c.node.inputs.slice(1).map(() => null)];
+          pads.map((one) => -one),
+        );
+  return [b.op('Pad', axes === '' ? [c.gradient(0), back] : [c.gradient(0), back, '', axes]), ...rest];
 };
 
 const cumSumVjp: Vjp = (c) => [

@@ -2,7 +2,7 @@
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { likeFirst, normalAxis, required } from './shared.ts';
+import { likeFirst, normalAxis, required, unsupported } from './shared.ts';
 
 function axisConstant(c: VjpContext): string {
   const rank = c.builder.shape(c.input(0)).length;
@@ -53,6 +53,8 @@ function normalizedAxes(node: Node, rank: number): number[] {
 /** x̂ = (x−μ)r, d = dY·γ: dX = r(d − mean d − x̂·mean(d·x̂)), with the forward node's own μ and r. */
 const layerNormVjp: Vjp = (c) => {
   const b = c.builder;
+  if (c.hasGradient(1) || c.hasGradient(2))
+    throw unsupported(c.node, 'has a mean or deviation that the logits depend on');
   const axes = b.constant('int64', normalizedAxes(c.node, b.shape(c.input(0)).length));
   const like = (value: string) =>
     b.type(c.input(0)).dtype === 'float32' ? value : b.op('CastLike', [value, c.input(0)]);

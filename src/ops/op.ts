@@ -30,8 +30,11 @@ export interface Op {
   /** "" (default) or com.microsoft. */
   domain?: string;
   infer: Infer;
-  /** Vector-Jacobian product in ops of the inference runtime, or why the op has no gradient. */
-  vjp: Vjp | { none: string };
+  /**
+   * Vector-Jacobian product in ops of the inference runtime; or why the gradient is zero, so that a path may end here;
+   * or why there is no rule, so that an LM with this op on a path is refused.
+   */
+  vjp: Vjp | { none: string } | { missing: string };
 }
 
 /** Name and domain in one string, as the registry keys ops. */

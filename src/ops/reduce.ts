@@ -89,11 +89,38 @@ export const reduceOps: Op[] = [
     name: 'ReduceL2',
     infer: reduceInfer,
     vjp: (c) => {
-      const share = c.builder.op('Div', [c.gradient(0), c.output(0)]);
-      return [c.builder.op('Mul', [c.input(0), withKeptAxes(c, share)]), null];
+      const b = c.builder;
+      // The norm of zeros has no derivative; 0 is a subgradient, and PyTorch's choice.
+      const zero = b.op('CastLike', [b.constant('float32', 0), c.input(0)]);
+      const share = b.op('Div', [c.gradient(0), c.output(0)]);
+      const safe = b.op('Where', [b.op('Equal', [c.output(0), zero]), zero, share]);
+      return [b.op('Mul', [c.input(0), withKeptAxes(c, safe)]), null];
     },
   },
-  { name: 'ReduceProd', infer: prodInfer, vjp: { none: 'is only used on shapes' } },
+  {
+    name: 'ReduceL1',
+    infer: reduceInfer,
+    vjp: (c) => [c.builder.op('Mul', [c.builder.op('Sign', [c.input(0)]), withKeptAxes(c, c.gradient(0))]), null],
+  },
+  {
+    name: 'ReduceLogSum',
+    infer: reduceInfer,
+    // d log Σx = dx / Σx with Σx = e^y
+    vjp: (c) => {
+      const share = c.builder.op('Div', [c.gradient(0), c.builder.op('Exp', [c.output(0)])]);
+      return [stretched(c, share), null];
+    },
+  },
+  {
+    name: 'ReduceLogSumExp',
+    infer: reduceInfer,
+    vjp: (c) => {
+      const b = c.builder;
+      const p = b.op('Exp', [b.op('Sub', [c.input(0), withKeptAxes(c, c.output(0))])]);
+      return [b.op('Mul', [p, withKeptAxes(c, c.gradient(0))]), null];
+    },
+  },
+  { name: 'ReduceProd', infer: prodInfer, vjp: { missing: 'exporters use it on shapes only' } },
   {
     name: 'ArgMax',
     infer: (node, inputs) => {

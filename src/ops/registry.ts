@@ -1,8 +1,12 @@
 /** All ops; one line a family. */
+import { PtunedError } from '../errors.ts';
 import type { InferNode } from '../onnx/builder.ts';
-import { unknownDim } from '../onnx/dim.ts';
-import { typeOf } from '../onnx/types.ts';
+import { shapeText, unknownDim } from '../onnx/dim.ts';
+import { describeNode, type Node } from '../onnx/ir.ts';
+import { type TensorType, typeOf } from '../onnx/types.ts';
 import { arithmeticOps } from './arithmetic.ts';
+import { convolutionOps } from './convolution.ts';
+import { einsumOps } from './einsum.ts';
 import { generateOps } from './generate.ts';
 import { indexingOps } from './indexing.ts';
 import { layoutOps } from './layout.ts';
@@ -18,6 +22,8 @@ const families = [
   arithmeticOps,
   logicOps,
   matmulOps,
+  einsumOps,
+  convolutionOps,
   reduceOps,
   normalizeOps,
   layoutOps,
@@ -27,10 +33,24 @@ const families = [
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [opKey(op.domain ?? '', op.name), op]));
 
-/** Output types of a node; those of an op without a record are unknown, which matters only on a gradient path. */
+/**
+ * Output types of a node; those of an op without a record are unknown, which matters only on a gradient path.
+ * @throws PtunedError damaged_model when the node's inputs or attributes are not what its op takes
+ */
 export const inferNode: InferNode = (node, inputs) => {
   const op = ops.get(opKey(node.domain, node.op));
   if (op === undefined) return node.outputs.map(() => typeOf('float32', null));
-  const types = op.infer(node, inputs);
+  const types = inferred(op, node, inputs);
   return node.outputs.map((_, i) => types[i] ?? typeOf('float32', [unknownDim()]));
 };
+
+function inferred(op: Op, node: Node, inputs: (TensorType | null)[]): TensorType[] {
+  try {
+    return op.infer(node, inputs);
+  } catch (error) {
+    if (error instanceof PtunedError) throw error;
+    const found = inputs.map((one) => (one === null ? 'none' : `${one.dtype} ${shapeText(one.shape)}`)).join(', ');
+    const message = `${describeNode(node)} does not fit its inputs (${found}): ${(error as Error).message}.`;
+    throw new PtunedError('damaged_model', message, { cause: error });
+  }
+}

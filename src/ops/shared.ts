@@ -1,6 +1,6 @@
 /** Inference helpers that several families share. */
 import { PtunedError } from '../errors.ts';
-import { type Dim, unknownDim } from '../onnx/dim.ts';
+import { type Dim, sameShape, unknownDim } from '../onnx/dim.ts';
 import type { DType } from '../onnx/dtype.ts';
 import { describeNode, type Node } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
@@ -32,14 +32,14 @@ export function broadcasting(dtype?: DType): Infer {
 }
 
 /**
- * Known elements of a broadcast binary op: equal length, or one of the two a single element.
+ * Known elements of a broadcast binary op: equal shapes, or one of the two a single element.
  * `compute` yields null where an element cannot be known.
  */
 export function knownElements(a: TensorType, b: TensorType, compute: (x: Dim, y: Dim) => Dim | null): Dim[] | null {
   const left = a.value;
   const right = b.value;
   if (left === null || right === null) return null;
-  if (left.length !== right.length && left.length !== 1 && right.length !== 1) return null;
+  if (left.length !== 1 && right.length !== 1 && !(a.shape && b.shape && sameShape(a.shape, b.shape))) return null;
   const length = left.length === 1 ? right.length : left.length;
   const result: Dim[] = [];
   for (let i = 0; i < length; i++) {
@@ -64,4 +64,11 @@ export function knownNumbers(type: TensorType | null | undefined): number[] | nu
   const value = type?.value ?? null;
   if (value === null) return null;
   return value.every((one) => typeof one === 'number') ? (value as number[]) : null;
+}
+
+/** The failure of a rule that does not cover a variant of its op. */
+export function unsupported(node: Node, what: string): PtunedError {
+  return new PtunedError('unsupported_op', `${describeNode(node)} ${what}.`, {
+    details: { op: node.op, domain: node.domain, node: node.name },
+  });
 }

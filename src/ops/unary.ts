@@ -131,6 +131,62 @@ export const unaryOps: Op[] = [
     ),
   },
   {
+    name: 'Selu',
+    infer: likeFirst,
+    // γx above 0; γα(eˣ − 1) below, whose derivative is y + γα.
+    vjp: (c) => {
+      const gamma = floatAttribute(c.node, 'gamma', 1.0507009873554805);
+      const shift = gamma * floatAttribute(c.node, 'alpha', 1.6732632423543772);
+      const below = c.builder.op('Add', [c.output(0), scalar(c, shift)]);
+      const above = c.builder.op('Greater', [c.input(0), scalar(c, 0)]);
+      return [c.builder.op('Mul', [c.gradient(0), c.builder.op('Where', [above, scalar(c, gamma), below])])];
+    },
+  },
+  {
+    name: 'Celu',
+    infer: likeFirst,
+    // α(exp(x/α) − 1) below 0, whose derivative is y/α + 1.
+    vjp: (c) => {
+      const alpha = scalar(c, floatAttribute(c.node, 'alpha', 1));
+      const below = c.builder.op('Add', [c.builder.op('Div', [c.output(0), alpha]), scalar(c, 1)]);
+      const above = c.builder.op('Greater', [c.input(0), scalar(c, 0)]);
+      return [c.builder.op('Mul', [c.gradient(0), c.builder.op('Where', [above, scalar(c, 1), below])])];
+    },
+  },
+  {
+    name: 'ThresholdedRelu',
+    infer: likeFirst,
+    vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, floatAttribute(c.node, 'alpha', 1))])),
+  },
+  {
+    name: 'Softsign',
+    infer: likeFirst,
+    // 1/(1 + |x|)² = (1 − |y|)²
+    vjp: derivative((c) => {
+      const rest = c.builder.op('Sub', [scalar(c, 1), c.builder.op('Abs', [c.output(0)])]);
+      return c.builder.op('Mul', [rest, rest]);
+    }),
+  },
+  {
+    name: 'HardSwish',
+    infer: likeFirst,
+    // x·clip(x/6 + 1/2, 0, 1): 0 below −3, 1 above 3, x/3 + 1/2 between.
+    vjp: derivative((c) => {
+      const b = c.builder;
+      const [lower, upper] = [b.op('Less', [c.input(0), scalar(c, -3)]), b.op('Greater', [c.input(0), scalar(c, 3)])];
+      const between = b.op('Add', [b.op('Mul', [c.input(0), scalar(c, 1 / 3)]), scalar(c, 0.5)]);
+      return b.op('Where', [lower, scalar(c, 0), b.op('Where', [upper, scalar(c, 1), between])]);
+    }),
+  },
+  {
+    name: 'Atan',
+    infer: likeFirst,
+    vjp: (c) => {
+      const square = c.builder.op('Mul', [c.input(0), c.input(0)]);
+      return [c.builder.op('Div', [c.gradient(0), c.builder.op('Add', [square, scalar(c, 1)])])];
+    },
+  },
+  {
     name: 'HardSigmoid',
     infer: likeFirst,
     vjp: (c) => {

@@ -1,0 +1,43 @@
+/** Gradients of ops that move or copy elements: shapes of other values, and scattering back to where elements came from. */
+import type { VjpContext } from './op.ts';
+
+/** Zeros of the shape and element type of `like`. */
+export function zerosLike(c: VjpContext, like: string): string {
+  const b = c.builder;
+  const zeros = b.op('Expand', [b.constant('float32', 0), b.op('Shape', [like])]);
+  return b.type(like).dtype === 'float32' ? zeros : b.op('CastLike', [zeros, like]);
+}
+
+/**
+ * `value` in the shape of `like`. With at most one symbolic dimension the target is a constant with -1, else the run
+ * time's shape is asked: the forward op's own shape input may hold 0 and -1, which mean something else here.
+ */
+export function reshapeLike(c: VjpContext, value: string, like: string): string {
+  const { builder } = c;
+  const shape = builder.shape(like);
+  const symbolic = shape.filter((dim) => typeof dim !== 'number').length;
+  const constant = symbolic <= 1 && !shape.includes(0);
+  const target = constant
+    ? builder.constant(
+        'int64',
+        shape.map((dim) => (typeof dim === 'number' ? dim : -1)),
+      )
+    : builder.op('Shape', [like]);
+  return builder.op('Reshape', [value, target]);
+}
+
+/**
+ * Gradient of input 0 of an op that copies elements of it, each any number of times: `pick` does to the elements' places
+ * what the op did to the elements, and dY is added up at the places.
+ */
+export function scatterBack(c: VjpContext, pick: (places: string) => string): string {
+  const b = c.builder;
+  const flat = b.constant('int64', [-1]);
+  const range = b.op('Range', [b.constant('int64', 0), b.op('Size', [c.input(0)]), b.constant('int64', 1)]);
+  const places = b.op('Reshape', [range, b.op('Shape', [c.input(0)])]);
+  const picked = b.op('Reshape', [pick(places), flat]);
+  const zeros = b.op('Reshape', [zerosLike(c, c.input(0)), flat]);
+  const attributes = { axis: 0, reduction: 'add' };
+  const sums = b.op('ScatterElements', [zeros, picked, b.op('Reshape', [c.gradient(0), flat])], attributes);
+  return reshapeLike(c, sums, c.input(0));
+}

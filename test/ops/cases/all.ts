@@ -1,0 +1,25 @@
+/** All gradient cases; one line a family. */
+import type { GradientCase } from '../gradient-check.ts';
+import { arithmeticCases } from './arithmetic.ts';
+import { convolutionCases } from './convolution.ts';
+import { einsumCases } from './einsum.ts';
+import { fusedCases } from './fused.ts';
+import { indexingCases } from './indexing.ts';
+import { layoutCases } from './layout.ts';
+import { matmulCases } from './matmul.ts';
+import { normalizeCases } from './normalize.ts';
+import { reduceCases } from './reduce.ts';
+import { unaryCases } from './unary.ts';
+
+export const gradientCases: readonly GradientCase[] = [
+  unaryCases,
+  arithmeticCases,
+  matmulCases,
+  reduceCases,
+  normalizeCases,
+  layoutCases,
+  indexingCases,
+  einsumCases,
+  convolutionCases,
+  fusedCases,
+].flat();

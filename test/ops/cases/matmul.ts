@@ -1,0 +1,71 @@
+import type { GradientCase } from '../gradient-check.ts';
+import { uniform } from './inputs.ts';
+
+const transposes = [0, 1].flatMap((transA) => [0, 1].map((transB) => ({ transA, transB })));
+
+export const matmulCases: GradientCase[] = [
+  ...(
+    [
+      [
+        [2, 3],
+        [3, 4],
+      ],
+      [
+        [2, 2, 3],
+        [3, 2],
+      ],
+      [
+        [2, 2, 3],
+        [2, 3, 2],
+      ],
+      [
+        [2, 1, 2, 3],
+        [3, 3, 2],
+      ],
+      [
+        [2, 3],
+        [2, 3, 2],
+      ],
+      [[3], [3, 2]],
+      [[2, 3], [3]],
+      [[3], [3]],
+      [[2, 2, 3], [3]],
+      [[3], [2, 3, 2]],
+    ] as [number[], number[]][]
+  ).map(([a, b]): GradientCase => ({ op: 'MatMul', inputs: [uniform(a), uniform(b)] })),
+  ...transposes.map(
+    ({ transA, transB }): GradientCase => ({
+      op: 'Gemm',
+      attributes: { transA, transB, alpha: { float: 0.7 }, beta: { float: 1.3 } },
+      inputs: [uniform(transA ? [3, 2] : [2, 3]), uniform(transB ? [4, 3] : [3, 4]), uniform([4])],
+    }),
+  ),
+  { op: 'Gemm', inputs: [uniform([2, 3]), uniform([3, 4])] },
+  { op: 'Gemm', inputs: [uniform([2, 3]), uniform([3, 4]), uniform([2, 1])] },
+  { op: 'Gemm', inputs: [uniform([2, 3]), uniform([3, 4]), uniform([])] },
+  ...transposes.flatMap(({ transA, transB }): GradientCase[] => [
+    {
+      op: 'FusedMatMul',
+      domain: 'com.microsoft',
+      attributes: { transA, transB, alpha: { float: 0.7 } },
+      inputs: [uniform(transA ? [3, 2] : [2, 3]), uniform(transB ? [4, 3] : [3, 4])],
+      precision: 'float32',
+    },
+    {
+      op: 'FusedMatMul',
+      domain: 'com.microsoft',
+      attributes: { transA, transB },
+      inputs: [uniform(transA ? [2, 3, 2] : [2, 2, 3]), uniform(transB ? [2, 4, 3] : [2, 3, 4])],
+      note: 'batched',
+      precision: 'float32',
+    },
+  ]),
+  {
+    op: 'FusedMatMul',
+    domain: 'com.microsoft',
+    attributes: { transA: 0, transB: 1 },
+    inputs: [uniform([2, 2, 3]), uniform([4, 3])],
+    note: 'broadcast',
+    precision: 'float32',
+  },
+];

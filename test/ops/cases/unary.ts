@@ -1,0 +1,52 @@
+import type { GradientCase } from '../gradient-check.ts';
+import { awayFrom, nonZero, uniform } from './inputs.ts';
+
+const s = [2, 3];
+
+export const unaryCases: GradientCase[] = [
+  { op: 'Identity', inputs: [uniform(s)] },
+  { op: 'Neg', inputs: [uniform(s)] },
+  { op: 'Abs', inputs: [nonZero(s)] },
+  { op: 'Exp', inputs: [uniform(s)] },
+  { op: 'Log', inputs: [uniform(s, 0.3, 3)] },
+  { op: 'Sin', inputs: [uniform(s)] },
+  { op: 'Cos', inputs: [uniform(s)] },
+  { op: 'Sqrt', inputs: [uniform(s, 0.3, 3)] },
+  { op: 'Reciprocal', inputs: [nonZero(s)] },
+  { op: 'Erf', inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Tanh', inputs: [uniform(s)] },
+  { op: 'Sigmoid', inputs: [uniform(s)] },
+  { op: 'Softplus', inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Relu', inputs: [nonZero(s)] },
+  { op: 'LeakyRelu', inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'LeakyRelu', attributes: { alpha: { float: 0.3 } }, inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'Elu', inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'Elu', attributes: { alpha: { float: 0.7 } }, inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'HardSigmoid', inputs: [awayFrom([3, 4], [-2.5, 2.5])], precision: 'float32' },
+  {
+    op: 'HardSigmoid',
+    precision: 'float32',
+    attributes: { alpha: { float: 0.9 }, beta: { float: 0.4 } },
+    inputs: [awayFrom([3, 4], [-4 / 9, 6 / 9])],
+  },
+  { op: 'Selu', inputs: [nonZero(s)], precision: 'float32' },
+  {
+    op: 'Selu',
+    attributes: { alpha: { float: 1.2 }, gamma: { float: 0.8 } },
+    inputs: [nonZero(s)],
+    precision: 'float32',
+  },
+  { op: 'Celu', inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'Celu', attributes: { alpha: { float: 0.6 } }, inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'ThresholdedRelu', attributes: { alpha: { float: 0.5 } }, inputs: [awayFrom(s, [0.5])], precision: 'float32' },
+  { op: 'Softsign', inputs: [nonZero(s)], precision: 'float32' },
+  { op: 'HardSwish', inputs: [uniform([3, 4], -2.8, 2.8)], precision: 'float32' },
+  { op: 'HardSwish', inputs: [nonZero([3, 4], 3.2, 5)], precision: 'float32' },
+  { op: 'Atan', inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Mish', inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Gelu', inputs: [uniform([3, 4], -3, 3)], precision: 'float32' },
+  { op: 'Gelu', attributes: { approximate: 'tanh' }, inputs: [uniform([3, 4], -3, 3)], precision: 'float32' },
+  { op: 'Gelu', domain: 'com.microsoft', inputs: [uniform([3, 4], -3, 3)], precision: 'float32' },
+  { op: 'Cast', attributes: { to: 1 }, inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Dropout', inputs: [uniform(s)] },
+];

@@ -1,0 +1,42 @@
+/** Rules against recorded gradients of PyTorch (test/fixtures/make_op_gradients.py): conventions at kinks and ties. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import type { AttributeInit } from '../../src/onnx/ir.ts';
+import { type CaseInput, caseName, type GradientCase, ruleGradients } from './gradient-check.ts';
+
+interface Recorded {
+  op: string;
+  note: string;
+  attributes: Record<string, AttributeInit>;
+  inputs: RecordedTensor[];
+  constants: RecordedTensor[];
+  seed: RecordedTensor;
+  gradients: RecordedTensor[];
+}
+
+interface RecordedTensor {
+  dtype: 'float32' | 'int64';
+  shape: number[];
+  values: number[];
+}
+
+const path = new URL('../fixtures/op-gradients.json', import.meta.url);
+
+for (const one of JSON.parse(readFileSync(path, 'utf8')) as Recorded[]) {
+  const inputs = [
+    ...one.inputs.map((input): CaseInput => ({ ...input, kind: 'variable' })),
+    ...one.constants.map((input): CaseInput => ({ ...input, kind: 'constant' })),
+  ];
+  const gradientCase: GradientCase = { ...one, inputs };
+  test(`${caseName(gradientCase)}: as PyTorch`, async () => {
+    const seeds = [Float32Array.from(one.seed.values)];
+    const { gradients } = await ruleGradients(gradientCase, 'symbolic', [one.seed.shape], seeds);
+    for (const [i, { values }] of one.gradients.entries()) {
+      for (const [k, value] of values.entries()) {
+        const found = gradients[i]![k]!;
+        assert.ok(Math.abs(found - value) <= 2e-6 * Math.max(1, Math.abs(value)), `[${k}] ${found}, PyTorch ${value}`);
+      }
+    }
+  });
+}
