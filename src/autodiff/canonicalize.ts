@@ -7,7 +7,6 @@ import { PtunedError } from '../errors.ts';
 import {
   type Attribute,
   attributesOf,
-  describeNode,
   type Graph,
   intAttribute,
   intsAttribute,
@@ -70,8 +69,17 @@ function canonicalNodes(node: Node, from: number, graph: Graph): Node[] {
     axesToInput(node, graph);
   if (from < 18 && reductions.has(node.op)) axesToInput(node, graph);
   if (node.op === 'Split') canonicalSplit(node, from, graph);
-  if (from < 12 && node.op === 'Dropout')
-    return [{ ...node, op: 'Identity', outputs: node.outputs.slice(0, 1), attributes: new Map() }];
+  // Whatever mode it was exported in, a frozen LM drops nothing.
+  if (node.op === 'Dropout' && (from < 12 || !node.outputs[1]))
+    return [
+      {
+        ...node,
+        op: 'Identity',
+        inputs: node.inputs.slice(0, 1),
+        outputs: node.outputs.slice(0, 1),
+        attributes: new Map(),
+      },
+    ];
   if (from < 13 && (node.op === 'Softmax' || node.op === 'LogSoftmax')) return oldSoftmax(node);
   return [node];
 }
@@ -128,11 +136,6 @@ function oldSoftmax(node: Node): Node[] {
     outputs: [name === 'result' ? output : `pt/${name}/${output}`],
     attributes: attributesOf(attributes),
   });
-  if (axis < 0)
-    throw new PtunedError(
-      'import_refused',
-      `${describeNode(node)} has axis ${axis} at an opset below 13; only -1 or a positive axis is accepted.`,
-    );
   const flat = part('Flatten', 'flat', [input], { axis });
   const soft = part(node.op, 'soft', [flat.outputs[0]!], { axis: -1 });
   const shape = part('Shape', 'shape', [input]);

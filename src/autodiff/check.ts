@@ -9,9 +9,8 @@ export function checkGraph(graph: Graph, pass: string): void {
     throw new Error(`after ${pass}: an input and an initializer have the same name`);
   }
   for (const node of graph.nodes) {
-    const inner = [...node.attributes.values()].some((attribute) => attribute.kind === 'graph');
-    for (const name of inner ? node.inputs : valuesRead(node)) {
-      if (name !== '' && !known.has(name))
+    for (const name of valuesRead(node)) {
+      if (!known.has(name))
         throw new Error(`after ${pass}: ${describeNode(node)} reads "${name}", which nothing before it yields`);
     }
     for (const name of node.outputs) {

@@ -6,8 +6,9 @@ import { PtunedError } from '../errors.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { isFloat } from '../onnx/dtype.ts';
 import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
-import { type Op, opKey, type VjpContext } from '../ops/op.ts';
+import { opKey, type Vjp, type VjpContext } from '../ops/op.ts';
 import { ops } from '../ops/registry.ts';
+import { valuesRead } from './prune.ts';
 import { unbroadcast } from './unbroadcast.ts';
 
 export interface GradientRequest {
@@ -57,22 +58,21 @@ export function appendGradient(builder: GraphBuilder, request: GradientRequest):
 export function valuesOnPath(builder: GraphBuilder, nodes: readonly Node[], wrt: readonly string[]): Set<string> {
   const path = new Set(wrt);
   for (const node of nodes) {
-    if (!node.inputs.some((name) => path.has(name))) continue;
-    const op = ops.get(opKey(node.domain, node.op));
-    if (op !== undefined && typeof op.vjp !== 'function') continue;
+    if (![...valuesRead(node)].some((name) => path.has(name))) continue;
+    const vjp = ops.get(opKey(node.domain, node.op))?.vjp;
+    if (vjp !== undefined && 'none' in vjp) continue;
     for (const name of node.outputs) if (name !== '' && isFloat(builder.type(name).dtype)) path.add(name);
   }
   return path;
 }
 
-function ruleOf(node: Node): Extract<Op['vjp'], (...args: never[]) => unknown> {
-  const op = ops.get(opKey(node.domain, node.op));
-  if (op === undefined) {
-    throw new PtunedError('unsupported_op', `${describeNode(node)} has no gradient rule.`, {
-      details: { op: node.op, domain: node.domain, node: node.name },
-    });
-  }
-  return op.vjp as Extract<Op['vjp'], (...args: never[]) => unknown>;
+function ruleOf(node: Node): Vjp {
+  const vjp = ops.get(opKey(node.domain, node.op))?.vjp;
+  if (typeof vjp === 'function') return vjp;
+  const reason = vjp !== undefined && 'missing' in vjp ? `: ${vjp.missing}` : '';
+  throw new PtunedError('unsupported_op', `${describeNode(node)} has no gradient rule${reason}.`, {
+    details: { op: node.op, domain: node.domain, node: node.name },
+  });
 }
 
 function readersOf(nodes: readonly Node[]): Map<string, Node[]> {

@@ -18,9 +18,25 @@ export function prune(graph: Graph): void {
 export function valuesRead(node: Node): Set<string> {
   const read = new Set(node.inputs.filter((name) => name !== ''));
   for (const attribute of node.attributes.values()) {
-    if (attribute.kind !== 'graph') continue;
-    for (const inner of attribute.value.nodes) for (const name of valuesRead(inner)) read.add(name);
-    for (const output of attribute.value.outputs) read.add(output.name);
+    if (attribute.kind === 'graph') for (const name of outerValues(attribute.value)) read.add(name);
   }
   return read;
+}
+
+function outerValues(graph: Graph): Set<string> {
+  const read = new Set(graph.outputs.map((output) => output.name));
+  for (const node of graph.nodes) for (const name of valuesRead(node)) read.add(name);
+  for (const input of graph.inputs) read.delete(input.name);
+  for (const name of graph.initializers.keys()) read.delete(name);
+  for (const node of graph.nodes) for (const name of node.outputs) read.delete(name);
+  return read;
+}
+
+/** Every name a graph gives to a value or a node: what fresh names must not take. */
+export function namesOf(graph: Graph): Set<string> {
+  return new Set([
+    ...graph.inputs.map((input) => input.name),
+    ...graph.initializers.keys(),
+    ...graph.nodes.flatMap((node) => [node.name, ...node.outputs]),
+  ]);
 }

@@ -1,6 +1,6 @@
 /** Sums a gradient over the axes along which its value was broadcast. */
 import type { GraphBuilder } from '../onnx/builder.ts';
-import { type Dim, sameDim, sameShape } from '../onnx/dim.ts';
+import { type Dim, isClampOf, sameDim, sameShape } from '../onnx/dim.ts';
 
 /**
  * `gradient`, of a shape that `value` broadcasts to, reduced to the shape of `value`.
@@ -24,7 +24,7 @@ function summedAxes(from: readonly Dim[], to: readonly Dim[]): number[] | null {
   const axes = Array.from({ length: extra }, (_, i) => i);
   for (const [i, wanted] of to.entries()) {
     const found = from[extra + i]!;
-    if (sameDim(found, wanted)) continue;
+    if (sameDim(found, wanted) || isClampOf(wanted, found)) continue;
     if (wanted === 1) axes.push(extra + i);
     // A number above 1 cannot have been stretched: both are that number.
     else if (typeof wanted !== 'number') return null;

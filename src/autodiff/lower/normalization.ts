@@ -1,0 +1,65 @@
+/** RMS norms, norms with a residual in front, and group norm. */
+import { PtunedError } from '../../errors.ts';
+import { describeNode, floatAttribute, intAttribute } from '../../onnx/ir.ts';
+import { normalAxis } from '../../ops/shared.ts';
+import type { LowerContext, LoweringFamily } from './lower.ts';
+
+/** x·rsqrt(mean(x²) + ε)·γ over the axes from `axis` on. Returns the result and the inverse deviation. */
+function rmsNorm(c: LowerContext, x: string, scale: string, epsilon: number, axis: number): [string, string] {
+  const rank = c.builder.shape(x).length;
+  const from = normalAxis(c.node, axis, rank);
+  const axes = c.ints(Array.from({ length: rank - from }, (_, i) => from + i));
+  const square = c.op('ReduceMean', [c.op('Mul', [x, x]), axes], { keepdims: 1 });
+  const inverse = c.op('Reciprocal', [c.op('Sqrt', [c.op('Add', [square, c.scalar(epsilon, x)])])]);
+  return [c.op('Mul', [c.op('Mul', [x, inverse]), scale]), inverse];
+}
+
+/** input + skip (+ bias). */
+function residual(c: LowerContext, bias: string | null): string {
+  const sum = c.op('Add', [c.required(0), c.required(1)]);
+  return bias === null ? sum : c.op('Add', [sum, bias]);
+}
+
+const epsilon = (c: LowerContext, fallback: number) => floatAttribute(c.node, 'epsilon', fallback);
+
+function simplified(c: LowerContext): string[] {
+  return rmsNorm(c, c.required(0), c.required(1), epsilon(c, 1e-5), intAttribute(c.node, 'axis', -1));
+}
+
+/** Channels in groups: [N, groups, rest], normalized, then scaled by channel. */
+function groupNorm(c: LowerContext): string[] {
+  const [x, scale, bias] = [c.required(0), c.required(1), c.required(2)];
+  const groups = intAttribute(c.node, 'num_groups', 1);
+  const shape = c.builder.shape(x);
+  const channels = shape[1];
+  if (typeof channels !== 'number')
+    throw new PtunedError('import_refused', `${describeNode(c.node)}: the number of channels must be known.`);
+  const axes = c.ints([2]);
+  const flat = c.op('Reshape', [x, c.ints([0, groups, -1])]);
+  const centred = c.op('Sub', [flat, c.op('ReduceMean', [flat, axes], { keepdims: 1 })]);
+  const variance = c.op('ReduceMean', [c.op('Mul', [centred, centred]), axes], { keepdims: 1 });
+  const deviation = c.op('Sqrt', [c.op('Add', [variance, c.scalar(epsilon(c, 1e-5), x)])]);
+  const normal = c.op('Reshape', [c.op('Div', [centred, deviation]), c.op('Shape', [x])]);
+  c.builder.types.set(normal, c.builder.type(x));
+  const column = c.ints([-1, ...shape.slice(2).map(() => 1)]);
+  const byChannel = (value: string) => c.op('Reshape', [value, column]);
+  return [c.op('Add', [c.op('Mul', [normal, byChannel(scale)]), byChannel(bias)])];
+}
+
+export const normalizationLowerings: LoweringFamily = {
+  RMSNormalization: (c) => simplified(c).slice(0, 1),
+  SimplifiedLayerNormalization: simplified,
+  GroupNormalization: groupNorm,
+  'com.microsoft.SkipLayerNormalization': (c) => {
+    const sum = residual(c, c.input(4));
+    const inputs = [sum, c.required(2), ...(c.input(3) === null ? [] : [c.required(3)])];
+    const attributes = { axis: -1, epsilon: { float: epsilon(c, 1e-12) } };
+    const [y, mean, inverse] = c.builder.emit('LayerNormalization', inputs, attributes, { outputs: 3 });
+    return [y!, mean!, inverse!, sum];
+  },
+  'com.microsoft.SkipSimplifiedLayerNormalization': (c) => {
+    const sum = residual(c, c.input(3));
+    const [y, inverse] = rmsNorm(c, sum, c.required(2), epsilon(c, 1e-12), -1);
+    return [y, '', inverse, sum];
+  },
+};
