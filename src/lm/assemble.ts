@@ -1,15 +1,16 @@
 /**
  * Replays a frozen LM's graph into a new one whose inputs are the host's feeds, with prompt rows spliced into the word
- * embeddings on the way. On the way shape arithmetic that is already known becomes constants, so that later passes can
- * cut activations without keeping them alive for their shapes.
+ * embeddings on the way.
  */
+import { namesOf } from '../autodiff/prune.ts';
+import { replay } from '../autodiff/replay.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelInput } from '../models/manifest.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
-import { addDims, type Dim, dimKey, sameShape, symbol } from '../onnx/dim.ts';
+import { addDims, type Dim, dimKey, shapeText, symbol, unknownDim } from '../onnx/dim.ts';
 import { type DType, dtypeCode } from '../onnx/dtype.ts';
 import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
-import { tensorOf, typeOf, typeOfTensor } from '../onnx/types.ts';
+import { tensorOf, typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import { batch, feeds, idsInput, sequence, tableRows } from './feeds.ts';
 
@@ -18,28 +19,33 @@ export interface LmGraph {
   model: Model;
   inputs: readonly ModelInput[];
   logits: string;
-  /** Output of the word-embedding lookup. */
-  embedding: { output: string; width: number };
+  /** The word-embedding lookup: its output, and the ids it looks up. */
+  embedding: { output: string; ids: string; width: number };
 }
 
 export interface AssembleOptions {
   /** empty: past inputs become empty constants. inputs: they stay inputs, and positions are fed. */
   past: 'empty' | 'inputs';
+  /** Fused ops become primitives that have gradient rules. Default true. */
+  lower?: boolean;
 }
 
 export interface Assembled {
   builder: GraphBuilder;
   /** [batch, sequence, vocabulary] */
   logits: string;
+  /** A value of the LM's graph in the builder. */
+  nameOf(name: string): string;
 }
+
+/** Ops through which ids may pass on the way to the lookup: they keep their values and go where slots can follow. */
+export const idsPass: ReadonlySet<string> = new Set([
+  ...['Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze', 'Flatten', 'Transpose', 'Slice'],
+]);
 
 /** @throws PtunedError import_refused for an input whose role is not known */
 export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
-  const builder = createBuilder(emptyGraph('lm'), inferNode);
-  for (const [name, tensor] of lm.model.graph.initializers) {
-    builder.graph.initializers.set(name, tensor);
-    builder.types.set(name, typeOfTensor(tensor));
-  }
+  const builder = createBuilder(emptyGraph('lm'), inferNode, namesOf(lm.model.graph));
   const renamed = new Map<string, string>();
   const cached = options.past === 'inputs';
   idsInput(builder, feeds.ids);
@@ -49,19 +55,60 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   builder.input(feeds.table, typeOf('float32', [tableRows, lm.embedding.width]));
   for (const input of lm.inputs) renamed.set(input.name, inputValue(builder, lm, input, cached));
 
-  for (const node of lm.model.graph.nodes) {
-    const copy: Node = {
-      ...node,
-      inputs: node.inputs.map((name) => renamed.get(name) ?? name),
-      outputs: [...node.outputs],
-      attributes: new Map(node.attributes),
-    };
-    if (!foldKnown(builder, copy)) builder.append(copy);
-    if (node.outputs.includes(lm.embedding.output)) {
-      renamed.set(lm.embedding.output, splice(builder, lm.embedding.output));
-    }
+  const slots = followSlots(builder, lm, renamed);
+  replay(builder, lm.model.graph, {
+    renamed,
+    lower: () => options.lower ?? true,
+    dimSource: dimSourceOf(builder),
+    after(node) {
+      slots.follow(node);
+      if (!node.outputs.includes(lm.embedding.output)) return;
+      const embedding = renamed.get(lm.embedding.output) ?? lm.embedding.output;
+      renamed.set(lm.embedding.output, splice(builder, embedding, slots.at(lm.embedding.ids)));
+    },
+  });
+  const nameOf = (name: string) => renamed.get(name) ?? name;
+  const logits = nameOf(lm.logits);
+  settleLogits(builder, logits);
+  return { builder, logits, nameOf };
+}
+
+/** Slots take the way of the ids to the lookup, so that they have the place of each id there. */
+function followSlots(builder: GraphBuilder, lm: LmGraph, renamed: ReadonlyMap<string, string>) {
+  const slots = new Map<string, string>();
+  for (const input of lm.inputs) if (input.role === 'input_ids') slots.set(input.name, feeds.slots);
+  return {
+    follow(node: Node): void {
+      const found = slots.get(node.inputs[0] ?? '');
+      if (found === undefined || !idsPass.has(node.op)) return;
+      const rest = node.inputs.slice(1).map((name) => renamed.get(name) ?? name);
+      if (node.op === 'Cast') {
+        slots.set(node.outputs[0]!, found);
+        return;
+      }
+      const name = builder.fresh('slots');
+      builder.append({ ...node, name, inputs: [found, ...rest], outputs: [name] });
+      slots.set(node.outputs[0]!, name);
+    },
+    at(ids: string): string {
+      const found = slots.get(ids);
+      if (found === undefined) throw new Error(`the slots do not reach "${ids}"`);
+      return found;
+    },
+  };
+}
+
+/** Logits are [batch, sequence, vocabulary] by definition, also where shape arithmetic loses track of it. */
+function settleLogits(builder: GraphBuilder, logits: string): void {
+  const { dtype, shape } = builder.type(logits);
+  const wanted = [batch, sequence];
+  if (shape !== null && (shape.length !== 3 || wanted.some((_, i) => typeof shape[i] === 'number'))) {
+    throw new PtunedError(
+      'import_refused',
+      `The logits "${logits}" have the shape ${shapeText(shape)}; [batch, sequence, vocabulary] with batch and sequence dynamic is expected.`,
+    );
   }
-  return { builder, logits: renamed.get(lm.logits) ?? lm.logits };
+  builder.types.set(logits, typeOf(dtype, [...wanted, shape?.[2] ?? unknownDim()]));
 }
 
 function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, cached: boolean): string {
@@ -116,82 +163,35 @@ function emptyPast(builder: GraphBuilder, declared: ValueInfo): string {
 }
 
 /**
- * Where(slot ≥ 0, table[slot], embedding). The rows are picked by a product with a one-hot selector, so that the table's
- * gradient is one product too and needs no scatter.
+ * Where(slot ≥ 0, table[slot], embedding), with `slots` of the shape the embedding has before its last axis. The rows
+ * are picked by a product with a one-hot selector, so that the table's gradient is one product too and needs no scatter.
  */
-function splice(builder: GraphBuilder, embedding: string): string {
-  const last = builder.constant('int64', [-1]);
+function splice(builder: GraphBuilder, embedding: string, slots: string): string {
   const type = builder.type(embedding);
-  const slots = builder.op('Unsqueeze', [feeds.slots, last]);
+  const column = builder.op('Unsqueeze', [slots, builder.constant('int64', [-1])]);
   const rows = builder.op('Shape', [feeds.table], { start: 0, end: 1 });
   const zero = builder.constant('int64', 0);
   const range = builder.op('Range', [zero, builder.op('Squeeze', [rows]), builder.constant('int64', 1)]);
   builder.types.set(range, typeOf('int64', [tableRows]));
-  const selector = builder.op('Cast', [builder.op('Equal', [slots, range])], { to: 1 });
-  let picked = castTo(builder, builder.op('MatMul', [selector, feeds.table]), type.dtype);
-  let here = builder.op('GreaterOrEqual', [slots, zero]);
-  if (type.shape === null || !sameShape(type.shape, builder.shape(picked))) {
-    // Ids that were flattened before the lookup: [batch · sequence, width].
-    const shape = builder.op('Shape', [embedding]);
-    picked = builder.op('Reshape', [picked, shape]);
-    const leading = builder.op('Slice', [shape, zero1(builder), last]);
-    here = builder.op('Reshape', [here, builder.op('Concat', [leading, builder.constant('int64', [1])], { axis: 0 })]);
-    if (type.shape !== null) builder.types.set(picked, type);
-  }
-  return builder.op('Where', [here, picked, embedding]);
+  const selector = builder.op('Cast', [builder.op('Equal', [column, range])], { to: 1 });
+  const picked = castTo(builder, builder.op('MatMul', [selector, feeds.table]), type.dtype);
+  return builder.op('Where', [builder.op('GreaterOrEqual', [column, zero]), picked, embedding]);
 }
 
-function zero1(builder: GraphBuilder): string {
-  return builder.constant('int64', [0]);
-}
-
-/** Replaces a node by a constant, or a shape by one made from the ids' shape. True when the node is not needed any more. */
-function foldKnown(builder: GraphBuilder, node: Node): boolean {
-  if (node.outputs.length !== 1 || node.domain !== '') return false;
-  const name = node.outputs[0]!;
-  const inputs = node.inputs.map((one) => (one === '' ? null : builder.type(one)));
-  const type = inferNode(node, inputs)[0]!;
-  if (type.value === null || type.shape === null || (type.dtype !== 'int64' && type.dtype !== 'bool')) return false;
-  if (!type.shape.every((dim) => typeof dim === 'number')) return false;
-  if (type.value.every((one) => typeof one === 'number')) {
-    builder.graph.initializers.set(name, tensorOf(type.dtype, type.shape as number[], type.value as number[]));
-    builder.types.set(name, type);
-    return true;
-  }
-  if (type.shape.length > 1 || type.value.length === 0) return false;
-  const parts = type.value.map((dim) => dimSource(builder, dim));
-  if (!parts.every((part) => part !== null)) return false;
-  const list = parts.length === 1 ? parts[0]! : builder.op('Concat', parts as string[], { axis: 0 });
-  const source = type.shape.length === 0 ? builder.op('Squeeze', [list, zero1(builder)]) : list;
-  builder.append({
-    op: 'Identity',
-    domain: '',
-    name: node.name,
-    inputs: [source],
-    outputs: [name],
-    attributes: new Map(),
-  });
-  return true;
-}
-
-/** One known dimension as an int64 [1] value made from the feeds alone. */
-function dimSource(builder: GraphBuilder, dim: Dim): string | null {
-  if (typeof dim === 'number') return builder.constant('int64', [dim]);
-  const key = dimKey(dim);
-  if (key === 'batch') return sharedShape(builder, 0);
-  if (key === 'sequence') return sharedShape(builder, 1);
-  if (key === dimKey(addDims(sequence, 1))) {
-    return builder.op('Add', [sharedShape(builder, 1), builder.constant('int64', [1])]);
-  }
-  return null;
-}
-
-const shared = new WeakMap<GraphBuilder, Map<number, string>>();
-
-function sharedShape(builder: GraphBuilder, axis: number): string {
-  const made = shared.get(builder) ?? new Map<number, string>();
-  shared.set(builder, made);
-  const found = made.get(axis) ?? builder.op('Shape', [feeds.ids], { start: axis, end: axis + 1 });
-  made.set(axis, found);
-  return found;
+/** A known dimension as an int64 [1] value made from the ids' shape alone, so that no activation is kept for its shape. */
+function dimSourceOf(builder: GraphBuilder): (dim: Dim) => string | null {
+  const made = new Map<number, string>();
+  const shape = (axis: number) => {
+    const found = made.get(axis) ?? builder.op('Shape', [feeds.ids], { start: axis, end: axis + 1 });
+    made.set(axis, found);
+    return found;
+  };
+  const next = dimKey(addDims(sequence, 1));
+  return (dim) => {
+    if (typeof dim === 'number') return builder.constant('int64', [dim]);
+    const key = dimKey(dim);
+    if (key === 'batch') return shape(0);
+    if (key === 'sequence') return shape(1);
+    return key === next ? builder.op('Add', [shape(1), builder.constant('int64', [1])]) : null;
+  };
 }

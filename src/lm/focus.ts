@@ -2,6 +2,7 @@
  * Reads logits only where they are needed. Everything after the last mixing of positions (output projection, MLP, final
  * norm, head) is position-wise: it is repeated for the target positions alone, and the full-length original falls away.
  */
+import { valuesRead } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, multiplyDims, sameDim } from '../onnx/dim.ts';
 import { attributesOf, intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
@@ -27,7 +28,23 @@ const elementwise = new Set([
     'Relu',
     'LeakyRelu',
   ],
-  ...['Elu', 'HardSigmoid', 'Mish', 'Gelu', 'Cast', 'Sin', 'Cos', 'IsNaN', 'Not', 'Dropout'],
+  ...[
+    'Elu',
+    'Selu',
+    'Celu',
+    'PRelu',
+    'HardSigmoid',
+    'HardSwish',
+    'Softsign',
+    'Mish',
+    'Gelu',
+    'Cast',
+    'Sin',
+    'Cos',
+    'IsNaN',
+    'Not',
+    'Dropout',
+  ],
 ]);
 const reductions = new Set(['ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin', 'ReduceL2', 'ReduceSumSquare']);
 
@@ -60,7 +77,7 @@ export function focusAtTargets(builder: GraphBuilder, logits: string): string {
 function focusableNodes(builder: GraphBuilder, logits: string): Set<Node> {
   const readers = new Map<string, Node[]>();
   for (const node of builder.graph.nodes) {
-    for (const name of node.inputs) readers.set(name, [...(readers.get(name) ?? []), node]);
+    for (const name of valuesRead(node)) readers.set(name, [...(readers.get(name) ?? []), node]);
   }
   const focusable = new Set<Node>();
   for (const node of [...builder.graph.nodes].reverse()) {

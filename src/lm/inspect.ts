@@ -1,14 +1,15 @@
 /** Finds out what an LM's folder holds: kind, inputs, word embedding, logits. Reads the graph, not the weights. */
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { canonicalize } from '../autodiff/canonicalize.ts';
 import { checkGraph } from '../autodiff/check.ts';
 import { PtunedError } from '../errors.ts';
 import type { InputRole, ModelInput } from '../models/manifest.ts';
 import { readModel } from '../onnx/decode.ts';
 import { dimKey } from '../onnx/dim.ts';
-import { isExternal, type Model, type Node, type ValueInfo } from '../onnx/ir.ts';
+import { isExternal, type Model, type ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
+import { type Embedding, findEmbedding } from './embedding.ts';
+import { prepareModel } from './prepare.ts';
 
 export interface LmConfig {
   kind: 'masked' | 'causal';
@@ -21,7 +22,7 @@ export interface Inspected extends LmGraph {
   /** Relative path of the graph and the folder its external data is relative to. */
   graphPath: string;
   graphDirectory: string;
-  embedding: { node: string; output: string; weight: string; width: number; dtype: string };
+  embedding: Embedding;
   vocabularySize: number;
   /** Opset as written in the file. */
   opset: number;
@@ -36,7 +37,7 @@ export function inspectDirectory(directory: string): Inspected {
   const read = readModel(path, relative(graphDirectory, path));
   checkWeightFiles(read, graphDirectory);
   checkRead(read, graphPath);
-  const model = canonicalize(read);
+  const model = prepareModel(read);
   const inputs = model.graph.inputs.map(modelInput);
   if (!inputs.some((input) => input.role === 'input_ids')) {
     throw new PtunedError(
@@ -44,7 +45,7 @@ export function inspectDirectory(directory: string): Inspected {
       `The graph takes ${inputs.map((one) => one.name).join(', ')}, but no input_ids.`,
     );
   }
-  const embedding = findEmbedding(model, inputs, config);
+  const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0));
   const logits = findLogits(model.graph.outputs);
   return {
     model,
@@ -74,7 +75,8 @@ export function readConfigJson(directory: string): LmConfig {
   }
   const architectures = Array.isArray(raw.architectures) ? raw.architectures.map(String) : [];
   const architecture = architectures[0] ?? String(raw.model_type ?? 'unknown');
-  const kind = kindOf(architecture, String(raw.model_type ?? ''));
+  // XLM and FlauBERT say here what their …WithLMHeadModel is.
+  const kind = raw.causal === false ? 'masked' : kindOf(architecture, String(raw.model_type ?? ''));
   if (kind === null) {
     throw new PtunedError(
       'import_refused',
@@ -176,40 +178,8 @@ function findLogits(outputs: readonly ValueInfo[]): ValueInfo {
   );
 }
 
-/** Ids keep their values through these ops on the way to the lookup. */
-const idsPass = new Set(['Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze', 'Flatten']);
-
-function findEmbedding(model: Model, inputs: readonly ModelInput[], config: LmConfig): Inspected['embedding'] {
-  const { graph } = model;
-  const ids = new Set(inputs.filter((input) => input.role === 'input_ids').map((input) => input.name));
-  const weights = new Map<string, string>();
-  for (const name of graph.initializers.keys()) weights.set(name, name);
-  const found: Node[] = [];
-  for (const node of graph.nodes) {
-    const [first, second] = node.inputs;
-    if (node.op === 'Identity' && weights.has(first ?? '')) weights.set(node.outputs[0]!, weights.get(first!)!);
-    if (idsPass.has(node.op) && ids.has(first ?? '')) ids.add(node.outputs[0]!);
-    if (node.op === 'Gather' && weights.has(first ?? '') && ids.has(second ?? '')) found.push(node);
-  }
-  const vocabulary = Number(config.raw.vocab_size ?? 0);
-  const tables = found.filter((node) => {
-    const dims = graph.initializers.get(weights.get(node.inputs[0]!)!)!.dims;
-    return dims.length === 2 && (vocabulary === 0 || dims[0]! >= vocabulary);
-  });
-  if (tables.length !== 1) {
-    const seen =
-      tables.length === 0
-        ? 'no Gather of a weight by input_ids'
-        : tables.map((node) => `Gather "${node.name}"`).join(', ');
-    throw new PtunedError(
-      'import_refused',
-      `The word-embedding lookup was not found: seen ${seen}; exactly one Gather of a [vocabulary, width] weight by input_ids is expected.`,
-    );
-  }
-  const node = tables[0]!;
-  const weight = weights.get(node.inputs[0]!)!;
-  const tensor = graph.initializers.get(weight)!;
-  return { node: node.name, output: node.outputs[0]!, weight, width: tensor.dims[1]!, dtype: tensor.dtype };
+function idsOf(inputs: readonly ModelInput[]): string[] {
+  return inputs.filter((input) => input.role === 'input_ids').map((input) => input.name);
 }
 
 function vocabularyOf(logits: ValueInfo, embedding: { weight: string }, config: LmConfig, model: Model): number {

@@ -2,7 +2,7 @@
 
 import { checkGraph } from '../autodiff/check.ts';
 import { appendGradient } from '../autodiff/gradient.ts';
-import { prune } from '../autodiff/prune.ts';
+import { prune, valuesRead } from '../autodiff/prune.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
 import type { Graph, Model } from '../onnx/ir.ts';
@@ -37,7 +37,7 @@ export function trainProgram(lm: LmGraph, candidates: Candidates): Program {
 
 /** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */
 export function scoreProgram(lm: LmGraph, candidates: Candidates): Program {
-  const { builder, logits } = assemble(lm, { past: 'empty' });
+  const { builder, logits } = assemble(lm, { past: 'empty', lower: false });
   targetInput(builder, feeds.targets);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
@@ -47,7 +47,7 @@ export function scoreProgram(lm: LmGraph, candidates: Candidates): Program {
 
 /** ids, mask, slots, table, targets -> logits [batch, 1, V] float32. */
 export function predictProgram(lm: LmGraph): Program {
-  const { builder, logits } = assemble(lm, { past: 'empty' });
+  const { builder, logits } = assemble(lm, { past: 'empty', lower: false });
   targetInput(builder, feeds.targets);
   return finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]);
 }
@@ -59,13 +59,13 @@ export interface CachedProgram extends Program {
 
 /** ids, mask, positions, slots, table, targets and past inputs -> logits [batch, 1, V], then the new past. */
 export function cachedProgram(lm: LmGraph): CachedProgram {
-  const { builder, logits } = assemble(lm, { past: 'inputs' });
+  const { builder, logits, nameOf } = assemble(lm, { past: 'inputs', lower: false });
   targetInput(builder, feeds.targets);
   const past = lm.inputs
     .filter((input) => input.role === 'past')
     .map((input) => ({
       input: input.name,
-      output: input.name.replace(/^past_key_values/, 'present'),
+      output: nameOf(input.name.replace(/^past_key_values/, 'present')),
       dtype: input.dtype,
       heads: Number(input.shape[1]),
       size: Number(input.shape[3]),
@@ -107,6 +107,9 @@ function finish(lm: LmGraph, builder: GraphBuilder, outputs: string[]): Program 
 
 /** A causal LM without padding logic may not read every feed; onnxruntime refuses feeds a graph does not declare. */
 function dropUnusedInputs(graph: Graph): void {
-  const read = new Set([...graph.nodes.flatMap((node) => node.inputs), ...graph.outputs.map((output) => output.name)]);
+  const read = new Set([
+    ...graph.nodes.flatMap((node) => [...valuesRead(node)]),
+    ...graph.outputs.map((output) => output.name),
+  ]);
   graph.inputs = graph.inputs.filter((input) => read.has(input.name));
 }

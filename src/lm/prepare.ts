@@ -1,0 +1,63 @@
+/** Brings an exported graph into the one form that everything after import works with. */
+import { canonicalize } from '../autodiff/canonicalize.ts';
+import { checkGraph } from '../autodiff/check.ts';
+import { inlineFunctions } from '../autodiff/inline.ts';
+import { namesOf, prune } from '../autodiff/prune.ts';
+import { replay } from '../autodiff/replay.ts';
+import { widenHalves } from '../autodiff/widen.ts';
+import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
+import { type Dim, dimKey } from '../onnx/dim.ts';
+import type { Graph, Model } from '../onnx/ir.ts';
+import { typeOf } from '../onnx/types.ts';
+import { inferNode } from '../ops/registry.ts';
+
+/** Ops that hide the word-embedding lookup. */
+const lookups = new Set(['com.microsoft.EmbedLayerNormalization']);
+
+/**
+ * Function bodies inlined, opset lifted, branches with a known condition taken, half precision widened.
+ * @throws PtunedError import_refused, damaged_model
+ */
+export function prepareModel(read: Model): Model {
+  const model = canonicalize(inlineFunctions(read));
+  const graph = takeKnownBranches(model.graph);
+  // Optimizers leave nodes behind that no output needs, a second lookup of the word embeddings among them.
+  prune(graph);
+  const prepared = widenHalves({ ...model, graph });
+  checkGraph(prepared.graph, 'preparing the graph');
+  return prepared;
+}
+
+function takeKnownBranches(source: Graph): Graph {
+  const builder = createBuilder(emptyGraph(source.name), inferNode, namesOf(source));
+  for (const input of source.inputs) builder.input(input.name, typeOf(input.dtype, input.shape));
+  const renamed = new Map<string, string>();
+  replay(builder, source, { renamed, lower: (key) => lookups.has(key), dimSource: dimsOfInputs(builder) });
+  for (const { name } of source.outputs) {
+    // Outputs keep their names: they say what they are.
+    const value = renamed.get(name);
+    if (value !== undefined)
+      builder.append({ op: 'Identity', domain: '', name, inputs: [value], outputs: [name], attributes: new Map() });
+  }
+  return { ...builder.graph, outputs: source.outputs };
+}
+
+/** Dimensions that the inputs declare, as int64 [1] values made from the inputs alone. */
+function dimsOfInputs(builder: GraphBuilder): (dim: Dim) => string | null {
+  const places = new Map<string, { input: string; axis: number }>();
+  for (const { name, shape } of builder.graph.inputs) {
+    for (const [axis, dim] of (shape ?? []).entries()) {
+      if (typeof dim !== 'number' && !places.has(dimKey(dim))) places.set(dimKey(dim), { input: name, axis });
+    }
+  }
+  const made = new Map<string, string>();
+  return (dim) => {
+    if (typeof dim === 'number') return builder.constant('int64', [dim]);
+    const place = places.get(dimKey(dim));
+    if (place === undefined) return null;
+    const { input, axis } = place;
+    const found = made.get(dimKey(dim)) ?? builder.op('Shape', [input], { start: axis, end: axis + 1 });
+    made.set(dimKey(dim), found);
+    return found;
+  };
+}

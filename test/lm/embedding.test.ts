@@ -1,0 +1,123 @@
+/** Word-embedding lookups as exporters hide them: the prompt must land in its slots. */
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { PtunedError } from '../../src/errors.ts';
+import { inspectDirectory } from '../../src/lm/inspect.ts';
+import { readModel } from '../../src/onnx/decode.ts';
+import { encodeModel } from '../../src/onnx/encode.ts';
+import { attributesOf, type Graph, type Node } from '../../src/onnx/ir.ts';
+import { tensorOf } from '../../src/onnx/types.ts';
+import { checkReference } from '../../src/tuning/reference.ts';
+
+const source = fileURLToPath(new URL('../fixtures/bert', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'ptuned-embedding-'));
+cpSync(source, folder, { recursive: true });
+// The changed graph takes the name model.onnx; its weights stay in the file as exported.
+cpSync(join(source, 'model.onnx'), join(folder, 'weights.bin'));
+after(() => rmSync(folder, { recursive: true }));
+
+function node(op: string, inputs: string[], outputs: string[], attributes = {}): Node {
+  return { op, domain: '', name: `test/${outputs[0]}`, inputs, outputs, attributes: attributesOf(attributes) };
+}
+
+function isLookup(one: Node): boolean {
+  return one.op === 'Gather' && one.inputs[1] === 'input_ids' && /word_embeddings/.test(one.inputs[0]!);
+}
+
+/** Writes the LM with nodes before its lookup (they yield "ids") and after it (they read "rows"). */
+function write(before: Node[], behind: (output: string) => Node[], change: (graph: Graph) => void = () => {}): void {
+  const model = readModel(join(source, 'model.onnx'), 'weights.bin');
+  const { graph } = model;
+  assert.equal(graph.nodes.filter(isLookup).length, 1);
+  graph.nodes = graph.nodes.flatMap((one) =>
+    isLookup(one)
+      ? [...before, { ...one, inputs: [one.inputs[0]!, 'ids'], outputs: ['rows'] }, ...behind(one.outputs[0]!)]
+      : [one],
+  );
+  graph.initializers.set('minus', tensorOf('int64', [1], [-1]));
+  graph.initializers.set('zero', tensorOf('int64', [1], [0]));
+  graph.initializers.set('two', tensorOf('int64', [1], [2]));
+  graph.initializers.set('end', tensorOf('int64', [1], [2 ** 62]));
+  graph.initializers.set('one', tensorOf('int64', [1], [1]));
+  change(graph);
+  writeFileSync(join(folder, 'model.onnx'), encodeModel(model));
+}
+
+/** Rows [batch · sequence, width] to the shape of the ids and a width. */
+const unflatten = (output: string): Node[] => [
+  node('Shape', ['input_ids'], ['dims']),
+  node('Concat', ['dims', 'minus'], ['nested'], { axis: 0 }),
+  node('Reshape', ['rows', 'nested'], [output]),
+];
+
+const ways: [string, Node[], (output: string) => Node[]][] = [
+  ['as it is', [node('Identity', ['input_ids'], ['ids'])], (output) => [node('Identity', ['rows'], [output])]],
+  ['cast', [node('Cast', ['input_ids'], ['ids'], { to: 6 })], (output) => [node('Identity', ['rows'], [output])]],
+  ['flattened', [node('Reshape', ['input_ids', 'minus'], ['ids'])], unflatten],
+  ['flattened by Flatten', [node('Flatten', ['input_ids'], ['flat'], { axis: 0 }), node('Squeeze', ['flat', 'zero'], ['ids'])], unflatten],
+  ['transposed', [node('Transpose', ['input_ids'], ['ids'], { perm: [1, 0] })], (output) => [node('Transpose', ['rows'], [output], { perm: [1, 0, 2] })]],
+  [
+    'transposed, cast and flattened',
+    [node('Transpose', ['input_ids'], ['turned'], { perm: [1, 0] }), node('Cast', ['turned'], ['small'], { to: 6 }), node('Reshape', ['small', 'minus'], ['ids'])],
+    (output) => [
+      node('Shape', ['turned'], ['dims']),
+      node('Concat', ['dims', 'minus'], ['nested'], { axis: 0 }),
+      node('Reshape', ['rows', 'nested'], ['sequence_first']),
+      node('Transpose', ['sequence_first'], [output], { perm: [1, 0, 2] }),
+    ],
+  ],
+  ['unsqueezed', [node('Unsqueeze', ['input_ids', 'two'], ['ids'])], (output) => [node('Squeeze', ['rows', 'two'], [output])]],
+  ['sliced', [node('Slice', ['input_ids', 'zero', 'end', 'one'], ['ids'])], (output) => [node('Identity', ['rows'], [output])]],
+]; // biome-ignore format: a table
+
+for (const [name, before, behind] of ways) {
+  test(`ids ${name} on their way to the lookup`, async () => {
+    write(before, behind);
+    const { lossError, gradientError } = await checkReference(folder);
+    assert.ok(lossError < 1e-6 && gradientError < 1e-5, `loss ${lossError}, gradient ${gradientError}`);
+  });
+}
+
+function refusal(): PtunedError {
+  try {
+    inspectDirectory(folder);
+  } catch (error) {
+    return error as PtunedError;
+  }
+  throw new Error('not refused');
+}
+
+test('no lookup is refused, saying what was seen', () => {
+  write([node('Mul', ['input_ids', 'one'], ['ids'])], (output) => [node('Identity', ['rows'], [output])]);
+  const { code, message } = refusal();
+  assert.equal(code, 'import_refused');
+  assert.match(message, /no Gather of a weight by input_ids/);
+});
+
+test('two lookups are refused, naming both', () => {
+  const same = node('Identity', ['input_ids'], ['ids']);
+  write([same], (output) => [
+    node('Gather', [graphTable(), 'ids'], ['rows2']),
+    node('Add', ['rows', 'rows2'], [output]),
+  ]);
+  const { code, message } = refusal();
+  assert.equal(code, 'import_refused');
+  assert.match(message, /test\/rows2/);
+});
+
+function graphTable(): string {
+  return readModel(join(source, 'model.onnx'), 'weights.bin').graph.nodes.find(isLookup)!.inputs[0]!;
+}
+
+test('a lookup that nothing needs does not count', () => {
+  write([node('Identity', ['input_ids'], ['ids'])], (output) => [
+    node('Identity', ['rows'], [output]),
+    node('Gather', [graphTable(), 'ids'], ['unused']),
+    node('Shape', ['unused'], ['unused_shape']),
+  ]);
+  assert.equal(inspectDirectory(folder).embedding.width, 16);
+});
