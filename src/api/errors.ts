@@ -43,8 +43,6 @@ export function toPtunedError(error: unknown, request?: FastifyRequest): PtunedE
   switch (code) {
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
       return new PtunedError('invalid_json', 'the body is not valid JSON.');
-    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
-      return new PtunedError('invalid_json', 'the body is empty although content-type says application/json.');
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new PtunedError('payload_too_large', 'the body is larger than this route accepts.');
     case 'FST_REQ_FILE_TOO_LARGE':

@@ -236,7 +236,7 @@ test('bodies that are not JSON objects of the right form are refused', async () 
   };
   const json = { 'content-type': 'application/json' };
   assert.deepEqual(await send(json, '{"model"'), [400, 'invalid_json', 'invalid_request_error']);
-  assert.deepEqual(await send(json, ''), [400, 'invalid_json', 'invalid_request_error']);
+  assert.deepEqual(await send(json, ''), [400, 'invalid_request', 'invalid_request_error']);
   assert.deepEqual(await send(json, '{"__proto__": 1}'), [400, 'invalid_json', 'invalid_request_error']);
   assert.deepEqual(await send({ 'content-type': 'text/plain' }, 'x'), [
     415,
