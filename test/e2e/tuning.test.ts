@@ -141,8 +141,9 @@ async function search(script: string, parent: number): Promise<number | null> {
   const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8').catch(() => '')).trim();
   for (const pid of children === '' ? [] : children.split(' ').map(Number)) {
     const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
-    const shell = words[0] === 'sh';
-    if (!shell && words.some((word) => word.startsWith(script) || word.endsWith(`/${script}`))) return pid;
+    // Redis writes its own title over its command line: the path, a space, the socket.
+    const runs = words.some((word) => new RegExp(`(^|/)${script.replaceAll('.', '\\.')}( |$)`).test(word));
+    if (words[0] !== 'sh' && runs) return pid;
     const below = await search(script, pid);
     if (below !== null) return below;
   }
