@@ -31,6 +31,8 @@ program
     const stopping = new AbortController();
     const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()));
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stopping.abort());
+    // Started by another program with a channel (the demo, tests): it does not outlive that program.
+    process.on('disconnect', () => stopping.abort());
     try {
       const service = await startService(config, roles, createLogger('ptuned', config.logLevel), stopping.signal);
       console.log(service.url === null ? 'ptuned is ready' : `ptuned is ready at ${service.url}`);

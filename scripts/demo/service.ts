@@ -25,7 +25,8 @@ export async function startService(data: string, environment: Record<string, str
   const child = spawn(process.execPath, [...process.execArgv, entry, 'start'], {
     // Its own process group: ctrl-C reaches the demo alone, which then stops the service in order.
     detached: true,
-    stdio: ['ignore', 'ignore', 'pipe'],
+    // The channel tells the service when this process is gone, however it ended.
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     env: {
       ...process.env,
       PTUNED_DATA: data,
