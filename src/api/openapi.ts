@@ -13,7 +13,7 @@ const description =
 const info = {
   openapi: '3.1.0',
   info: { title: 'ptuned', version: '0.1.0', license: { name: 'MIT', identifier: 'MIT' }, description },
-  servers: [{ url: 'http://127.0.0.1:8080', description: 'The default of `npm start`.' }],
+  servers: [{ url: '/', description: 'This service.' }],
   tags: [
     { name: 'Files', description: 'Training, validation and test data as JSONL.' },
     { name: 'Jobs', description: 'P-tuning jobs.' },
