@@ -14,10 +14,15 @@ export function describeModel(manifest: ModelManifest): string {
     ['longest input', `${count(maxLength)} tokens, pseudo tokens included`],
     ['opset', String(opset)],
     ['gradient path', path.join(', ')],
+    ...(manifest.straightThrough === undefined ? [] : [straightThrough(manifest.straightThrough)]),
     ['folder', manifest.directory],
     ['hash', manifest.hash],
   ];
   return [`${id} is registered.`, ...rows.map(([name, value]) => `  ${name.padEnd(14)} ${value}`)].join('\n');
+}
+
+function straightThrough(ops: readonly string[]): [string, string] {
+  return ['rounding', `${ops.join(', ')}: straight-through gradient`];
 }
 
 /** One line each. */

@@ -59,11 +59,17 @@ export function valuesOnPath(builder: GraphBuilder, nodes: readonly Node[], wrt:
   const path = new Set(wrt);
   for (const node of nodes) {
     if (![...valuesRead(node)].some((name) => path.has(name))) continue;
-    const vjp = ops.get(opKey(node.domain, node.op))?.vjp;
-    if (vjp !== undefined && 'none' in vjp) continue;
-    for (const name of node.outputs) if (name !== '' && isFloat(builder.type(name).dtype)) path.add(name);
+    const op = ops.get(opKey(node.domain, node.op));
+    if (op !== undefined && 'none' in op.vjp) continue;
+    // Rounded values have a gradient too, and keep it where they are moved.
+    const rounded = op?.straightThrough === true || readsRounded(builder, node, path);
+    for (const name of node.outputs) if (name !== '' && (rounded || isFloat(builder.type(name).dtype))) path.add(name);
   }
   return path;
+}
+
+function readsRounded(builder: GraphBuilder, node: Node, path: ReadonlySet<string>): boolean {
+  return node.inputs.some((name) => path.has(name) && !isFloat(builder.type(name).dtype));
 }
 
 function ruleOf(node: Node): Vjp {
@@ -117,7 +123,8 @@ function vjpContext(
 
 function zeros(builder: GraphBuilder, value: string): string {
   const plain = builder.op('Expand', [builder.constant('float32', 0), builder.op('Shape', [value])]);
-  return builder.type(value).dtype === 'float32' ? plain : builder.op('CastLike', [plain, value]);
+  const { dtype } = builder.type(value);
+  return dtype === 'float32' || !isFloat(dtype) ? plain : builder.op('CastLike', [plain, value]);
 }
 
 /** Sum of a value's contributions; computed once and kept as the only contribution. */

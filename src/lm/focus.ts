@@ -123,6 +123,8 @@ function isPositionWise(builder: GraphBuilder, node: Node): boolean {
   switch (node.op) {
     case 'MatMul':
       return inputCarries && rank > leading && isConstantMatrix(builder, node.inputs[1]!);
+    case 'MatMulNBits':
+      return inputCarries && rank > leading;
     case 'Gemm': {
       const bias = node.inputs[2] ?? '';
       return (

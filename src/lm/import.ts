@@ -6,9 +6,9 @@ import { pipeline } from 'node:stream/promises';
 import { valuesOnPath } from '../autodiff/gradient.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelFile, ModelManifest } from '../models/manifest.ts';
-import { byteSize, isFloat } from '../onnx/dtype.ts';
-import { describeNode, elementCount, isExternal, type Node } from '../onnx/ir.ts';
+import { describeNode, isExternal, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
+import { rounds } from '../ops/quantize.ts';
 import { ops } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { readSpecialTokens } from '../tokenizer/load.ts';
@@ -17,6 +17,7 @@ import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { trainProgram } from './programs.ts';
 import { batchFeeds, openProgram } from './run-program.ts';
+import { weightsOf } from './weights.ts';
 
 /**
  * Reads an LM's folder (layout of the Hugging Face Hub) and yields its manifest. Weights are hashed as streams and
@@ -41,11 +42,10 @@ export async function importModel(directory: string, options: { id?: string } = 
     );
   }
   const inspected = inspectDirectory(folder);
-  const gradientPath = checkRules(inspected);
+  const path = checkRules(inspected);
   await trialStep(inspected);
   const files = await hashFiles(folder, weightFiles(inspected, folder));
-  const { graph } = inspected.model;
-  const weights = [...graph.initializers.values()].filter((tensor) => isFloat(tensor.dtype));
+  const weights = weightsOf(inspected.model.graph);
   return {
     version: 1,
     id,
@@ -63,27 +63,45 @@ export async function importModel(directory: string, options: { id?: string } = 
     vocabularySize: inspected.vocabularySize,
     maxLength: maxLength(inspected, folder),
     specialTokens: await readSpecialTokens(folder),
-    parameters: weights.reduce((sum, tensor) => sum + elementCount(tensor.dims), 0),
-    weightBytes: weights.reduce((sum, tensor) => sum + byteSize(tensor.dtype, elementCount(tensor.dims)), 0),
-    gradientPath,
+    parameters: weights.parameters,
+    weightBytes: weights.bytes,
+    gradientPath: path.counts,
+    ...(path.straightThrough.length === 0 ? {} : { straightThrough: path.straightThrough }),
     createdAt: new Date().toISOString(),
   };
 }
 
-/** Ops between the word embedding and the logits, counted. @throws PtunedError unsupported_op listing every op without a rule */
-export function checkRules(lm: Inspected): Record<string, number> {
+export interface GradientPath {
+  /** Ops between the word embedding and the logits, counted. */
+  counts: Record<string, number>;
+  /** One node of every op among them that has no gradient rule. */
+  missing: Map<string, Node>;
+  /** Ops among them whose gradient is straight-through. */
+  straightThrough: string[];
+}
+
+export function gradientPathOf(lm: Inspected): GradientPath {
   const { builder, logits } = assemble(lm, { past: 'empty' });
   const path = valuesOnPath(builder, builder.graph.nodes, [feeds.table]);
   const needed = new Set([logits]);
   const missing = new Map<string, Node>();
   const counts: Record<string, number> = {};
+  const rounding = new Set<string>();
   for (const node of [...builder.graph.nodes].reverse()) {
     if (!node.outputs.some((name) => needed.has(name) && path.has(name))) continue;
     for (const name of node.inputs) if (path.has(name)) needed.add(name);
     const key = opKey(node.domain, node.op);
     counts[key] = (counts[key] ?? 0) + 1;
+    if (rounds(node)) rounding.add(key);
     if (typeof ops.get(key)?.vjp !== 'function') missing.set(key, node);
   }
+  return { counts, missing, straightThrough: [...rounding] };
+}
+
+/** {@link gradientPathOf}. @throws PtunedError unsupported_op listing every op without a rule */
+export function checkRules(lm: Inspected): GradientPath {
+  const path = gradientPathOf(lm);
+  const { missing } = path;
   if (missing.size > 0) {
     const list = [...missing.values()].map(describeNode).join(', ');
     throw new PtunedError(
@@ -94,7 +112,7 @@ export function checkRules(lm: Inspected): Record<string, number> {
       },
     );
   }
-  return counts;
+  return path;
 }
 
 /** One training step on two short rows: the runtime takes the graph, and loss and gradient are finite. */

@@ -2,11 +2,13 @@
 
 import { checkGraph } from '../autodiff/check.ts';
 import { appendGradient } from '../autodiff/gradient.ts';
-import { prune, valuesRead } from '../autodiff/prune.ts';
+import { renameValues } from '../autodiff/inline.ts';
+import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
-import type { Graph, Model } from '../onnx/ir.ts';
-import { typeOf } from '../onnx/types.ts';
+import { isFloat } from '../onnx/dtype.ts';
+import type { Graph, Model, Node } from '../onnx/ir.ts';
+import { typeOf, typeOfTensor } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { assemble, type LmGraph } from './assemble.ts';
@@ -79,14 +81,42 @@ export function cachedProgram(lm: LmGraph): CachedProgram {
 
 /** ids [k] -> word embeddings [k, width] and the mean of the table [width], both float32. */
 export function embeddingProgram(lm: LmGraph, weight: string): Program {
-  const builder = createBuilder(emptyGraph('embedding'), inferNode);
-  const tensor = lm.model.graph.initializers.get(weight)!;
-  builder.graph.initializers.set(weight, tensor);
-  builder.types.set(weight, typeOf(tensor.dtype, tensor.dims));
+  const { initializers } = lm.model.graph;
+  const builder = createBuilder(emptyGraph('embedding'), inferNode, namesOf(lm.model.graph));
+  for (const [name, tensor] of initializers) {
+    builder.graph.initializers.set(name, tensor);
+    builder.types.set(name, typeOfTensor(tensor));
+  }
   builder.input(feeds.ids, typeOf('int64', [symbol('count')]));
-  const rows = asFloat32(builder, builder.op('Gather', [weight, feeds.ids], { axis: 0 }));
-  const mean = builder.op('ReduceMean', [asFloat32(builder, weight), builder.constant('int64', [0])], { keepdims: 0 });
+  const rows = asFloat32(builder, lookUp(builder, lm, feeds.ids));
+  const { dtype, dims } = initializers.get(weight)!;
+  const all = () => {
+    const vocabulary = builder.constant('int64', dims[0]!);
+    const ids = builder.op('Range', [builder.constant('int64', 0), vocabulary, builder.constant('int64', 1)]);
+    return lookUp(builder, lm, ids);
+  };
+  const table = asFloat32(builder, isFloat(dtype) ? weight : all());
+  const mean = builder.op('ReduceMean', [table, builder.constant('int64', [0])], { keepdims: 0 });
   return finish(lm, builder, [rows, mean]);
+}
+
+/** Repeats the LM's own word-embedding lookup, conversion of a quantized table included, for other ids [k]. */
+function lookUp(builder: GraphBuilder, lm: LmGraph, ids: string): string {
+  const needed = new Set([lm.embedding.output]);
+  const way: Node[] = [];
+  for (const node of [...lm.model.graph.nodes].reverse()) {
+    if (!node.outputs.some((name) => needed.has(name))) continue;
+    way.push(node);
+    for (const name of valuesRead(node)) if (name !== lm.embedding.ids) needed.add(name);
+  }
+  const renamed = new Map([[lm.embedding.ids, ids]]);
+  for (const node of way.reverse()) {
+    const copy = renameValues(node, (name) => renamed.get(name) ?? name);
+    const outputs = node.outputs.map((name) => (name === '' ? '' : builder.fresh('lookup')));
+    builder.append({ ...copy, name: outputs[0]!, outputs });
+    for (const [i, name] of node.outputs.entries()) renamed.set(name, outputs[i]!);
+  }
+  return renamed.get(lm.embedding.output)!;
 }
 
 function asFloat32(builder: GraphBuilder, value: string): string {

@@ -66,6 +66,8 @@ export interface ModelManifest {
   weightBytes: number;
   /** Nodes on the path from the embedding to the logits that need a gradient, by op. */
   gradientPath: Record<string, number>;
+  /** Ops of the gradient path that round: their gradient is straight-through, that of the LM before rounding. */
+  straightThrough?: string[];
   /** ISO time of the import. */
   createdAt: string;
 }

@@ -96,6 +96,18 @@ export function productOf(dims: readonly Dim[]): Dim {
   return dims.reduce<Dim>((product, dim) => multiplyDims(product, dim), 1);
 }
 
+/** A dimension's size where all its symbols are bound, else null. */
+export function evaluateDim(dim: Dim, bindings: ReadonlyMap<string, number>): number | null {
+  if (typeof dim === 'number') return dim;
+  let sum = 0;
+  for (const [monomial, coefficient] of dim.terms) {
+    let product = coefficient;
+    for (const one of symbolsOf(monomial)) product *= bindings.get(one) ?? Number.NaN;
+    sum += product;
+  }
+  return Number.isNaN(sum) ? null : sum;
+}
+
 /** Shape in words, for messages: [batch, 4, sequence]. */
 export function shapeText(shape: readonly Dim[] | null): string {
   return shape === null ? '[?]' : `[${shape.map(dimKey).join(', ')}]`;

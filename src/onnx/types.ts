@@ -28,8 +28,8 @@ export function typeOfTensor(tensor: Tensor): TensorType {
 /** Elements of an inline tensor as numbers, null for types without such a form. */
 export function numbersOf(tensor: Tensor): number[] | null {
   if (isExternal(tensor.data)) return null;
-  // raw_data is a view into the file's bytes and may lie at any offset.
-  const bytes = tensor.data.slice().buffer;
+  // raw_data is a view into the file's bytes and may lie at any offset; slice() of a Buffer would not copy.
+  const bytes = new Uint8Array(tensor.data).buffer;
   switch (tensor.dtype) {
     case 'float32':
       return [...new Float32Array(bytes)];

@@ -5,7 +5,13 @@ import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { required } from './shared.ts';
 
-function productShape(node: Node, inputs: (TensorType | null)[], transA: boolean, transB: boolean): TensorType[] {
+/** Shape of a product whose operands may be transposed; element type of the left one. */
+export function productShape(
+  node: Node,
+  inputs: (TensorType | null)[],
+  transA: boolean,
+  transB: boolean,
+): TensorType[] {
   const a = required(node, inputs, 0);
   const b = required(node, inputs, 1);
   if (a.shape === null || b.shape === null) return [typeOf(a.dtype, null)];

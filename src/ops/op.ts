@@ -35,6 +35,8 @@ export interface Op {
    * or why there is no rule, so that an LM with this op on a path is refused.
    */
   vjp: Vjp | { none: string } | { missing: string };
+  /** Its integer outputs stand for floats: the gradient passes as though nothing had been rounded. */
+  straightThrough?: true;
 }
 
 /** Name and domain in one string, as the registry keys ops. */

@@ -14,6 +14,7 @@ import { logicOps } from './logic.ts';
 import { matmulOps } from './matmul.ts';
 import { normalizeOps } from './normalize.ts';
 import { type Op, opKey } from './op.ts';
+import { quantizeOps } from './quantize.ts';
 import { reduceOps } from './reduce.ts';
 import { unaryOps } from './unary.ts';
 
@@ -29,6 +30,7 @@ const families = [
   layoutOps,
   indexingOps,
   generateOps,
+  quantizeOps,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [opKey(op.domain ?? '', op.name), op]));

@@ -220,7 +220,8 @@ export const unaryOps: Op[] = [
     vjp: (c) => {
       const { dtype } = c.builder.type(c.input(0));
       const to = dtypeCodes[dtype];
-      return [to === undefined ? null : c.builder.op('Cast', [c.gradient(0)], { to })];
+      // Of a rounded value on the path (see quantize.ts) the gradient is a float like any other.
+      return [to === undefined ? c.gradient(0) : c.builder.op('Cast', [c.gradient(0)], { to })];
     },
   },
   {

@@ -29,6 +29,13 @@ test('the committed references are there', () => assert.deepEqual(references(com
 
 for (const name of references(committed)) check(committed, name);
 
+/** Weights and activations as onnxruntime's tools quantize them, see make_quantized.py. */
+const quantized = join(committed, 'quantized');
+test('the committed quantized references are there', () =>
+  assert.deepEqual(references(quantized), ['bert-dynamic', 'gpt2-channel', 'llama-int4', 'llama-qdq4', 'llama-uint4']));
+
+for (const name of references(quantized)) check(quantized, name);
+
 /** Recorded, but not taken yet. */
 const later: Record<string, string> = { 't5-past': 'encoder-decoder LMs are not taken yet' };
 

@@ -7,6 +7,7 @@ import {
   type Dim,
   dimKey,
   divideDims,
+  evaluateDim,
   isClampOf,
   multiplyDims,
   productOf,
@@ -16,7 +17,6 @@ import {
   unknownDim,
 } from '../../src/onnx/dim.ts';
 import { broadcastShapes } from '../../src/onnx/types.ts';
-import { evaluateDim } from '../ops/gradient-check.ts';
 
 const [b, s] = [symbol('batch'), symbol('sequence')];
 const bindings = new Map([

@@ -4,7 +4,7 @@ import { checkGraph } from '../../src/autodiff/check.ts';
 import { appendGradient } from '../../src/autodiff/gradient.ts';
 import { lowerings, lowerNode } from '../../src/autodiff/lower/registry.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
-import { type Dim, dimKey, symbol } from '../../src/onnx/dim.ts';
+import { type Dim, dimKey, evaluateDim, symbol } from '../../src/onnx/dim.ts';
 import type { DType } from '../../src/onnx/dtype.ts';
 import { type AttributeInit, attributesOf, elementCount, type Model } from '../../src/onnx/ir.ts';
 import { createSession, type Feed, type TypedArray } from '../../src/onnx/session.ts';
@@ -15,7 +15,7 @@ import { inferNode } from '../../src/ops/registry.ts';
 /** An input of a case. `variable` floats are differentiated; the rest is given, as a constant or fed at run time. */
 export interface CaseInput {
   kind: 'variable' | 'constant' | 'fed';
-  dtype: 'float32' | 'int64' | 'int32' | 'bool';
+  dtype: 'float32' | 'int64' | 'int32' | 'bool' | 'uint8';
   shape: number[];
   values: number[];
   /** Axes that are symbolic where shapes are symbolic. Default all. */
@@ -78,7 +78,10 @@ function buildForward(
     if (input === null) return '';
     const dtype = input.dtype === 'float32' ? float : input.dtype;
     if (input.kind === 'constant') {
-      builder.graph.initializers.set(inputName(i), tensorOf(dtype, input.shape, input.values));
+      const data = Uint8Array.from(input.values);
+      const bytes = { dtype, dims: input.shape, data };
+      const tensor = dtype === 'uint8' ? bytes : tensorOf(dtype, input.shape, input.values);
+      builder.graph.initializers.set(inputName(i), tensor);
       builder.types.set(inputName(i), typeOf(dtype, input.shape, input.dtype === 'float32' ? null : input.values));
       if (input.shape.length === 0) builder.types.set(inputName(i), typeOf(dtype, [], input.values));
       return inputName(i);
@@ -244,16 +247,4 @@ function disagreements(
   if (elements.some((one, i) => one !== null && Math.abs(one - Number(found.data[i])) > 1e-6 * Math.abs(one)))
     list.push(`${name}: inferred the elements ${elements}, found ${found.data}`);
   return list;
-}
-
-/** A dimension's size where all its symbols are bound. */
-export function evaluateDim(dim: Dim, bindings: ReadonlyMap<string, number>): number | null {
-  if (typeof dim === 'number') return dim;
-  let sum = 0;
-  for (const [monomial, coefficient] of dim.terms) {
-    let product = coefficient;
-    for (const one of monomial === '' ? [] : monomial.split('*')) product *= bindings.get(one) ?? Number.NaN;
-    sum += product;
-  }
-  return Number.isNaN(sum) ? null : sum;
 }

@@ -11,10 +11,13 @@ import { caseName, finiteDifferences, type GradientCase, isLowered, ruleGradient
 /** Of the largest element: rounding of the float32 gradient, or of float32 finite differences. */
 const tolerances = { float64: 1e-5, float32: 3e-4 };
 
+/** A rounded value has no finite differences: quantize.test.ts compares these with the chain without rounding. */
+const roundingOps = new Set(['DynamicQuantizeLinear', 'QuantizeLinear', 'DequantizeLinear', 'MatMulInteger']);
+
 test('every op with a rule or a lowering has a case', () => {
   const covered = new Set(gradientCases.map((one) => opKey(one.domain ?? '', one.op)));
   const ruled = [...ops].filter(([, op]) => typeof op.vjp === 'function').map(([key]) => key);
-  const missing = [...ruled, ...lowerings.keys()].filter((key) => !covered.has(key));
+  const missing = [...ruled, ...lowerings.keys()].filter((key) => !covered.has(key) && !roundingOps.has(key));
   assert.deepEqual(missing, []);
 });
 

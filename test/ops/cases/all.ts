@@ -8,6 +8,7 @@ import { indexingCases } from './indexing.ts';
 import { layoutCases } from './layout.ts';
 import { matmulCases } from './matmul.ts';
 import { normalizeCases } from './normalize.ts';
+import { quantizeCases } from './quantize.ts';
 import { reduceCases } from './reduce.ts';
 import { unaryCases } from './unary.ts';
 
@@ -22,4 +23,5 @@ export const gradientCases: readonly GradientCase[] = [
   einsumCases,
   convolutionCases,
   fusedCases,
+  quantizeCases,
 ].flat();
