@@ -1,14 +1,16 @@
-/** Imports one LM for src/models/preflight.ts, which limits and may kill this process. */
+/** Imports one LM, or only looks at it, for src/models/preflight.ts, which limits and may kill this process. */
 import { toFailureRecord } from '../src/errors.ts';
 import { importModel } from '../src/lm/import.ts';
-import type { PreflightMessage } from '../src/models/preflight.ts';
+import { inspectModel } from '../src/lm/report.ts';
+import type { PreflightMessage, PreflightRequest } from '../src/models/preflight.ts';
 import { endWithParent } from './guard.ts';
 
 endWithParent();
-process.once('message', async ({ directory, id }: { directory: string; id?: string }) => {
+process.once('message', async ({ directory, id, inspect }: PreflightRequest) => {
   const send = (message: PreflightMessage) => process.send!(message, () => process.exit(0));
   try {
-    send({ manifest: await importModel(directory, id === undefined ? {} : { id }) });
+    if (inspect !== undefined) send({ inspection: inspectModel(directory, inspect) });
+    else send({ manifest: await importModel(directory, id === undefined ? {} : { id }) });
   } catch (error) {
     send({ failure: toFailureRecord(error) });
   }

@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 /** The command line: starts the service, and registers frozen LMs without it. */
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { type Config, readConfig } from '../src/config.ts';
 import { PtunedError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
-import { preflightModel } from '../src/models/preflight.ts';
+import type { InspectionRequest } from '../src/models/inspection.ts';
+import { preflightInspection, preflightModel } from '../src/models/preflight.ts';
 import { createModelRegistry } from '../src/models/registry.ts';
+import { describeInspection } from './describe-inspection.ts';
 import { describeModel, listModels } from './describe-model.ts';
 import { parseRoles, roleNames, startService } from './supervisor.ts';
 
@@ -18,6 +20,11 @@ const dataOption = ['--data <directory>', 'where everything is kept (default: PT
 
 function configOf({ data }: DataOption): Config {
   return readConfig(data === undefined ? process.env : { ...process.env, PTUNED_DATA: data });
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('A whole number from 1 to 999999 is expected.');
+  return Number(text);
 }
 
 program
@@ -57,6 +64,16 @@ models
     const manifest = await preflightModel(directory, options.id === undefined ? {} : { id: options.id });
     await createModelRegistry(config.dataDirectory).put(manifest);
     console.log(describeModel(manifest));
+  });
+
+models
+  .command('inspect')
+  .description('show what an ONNX LM is made of, whether it trains, and the memory that takes; registers nothing')
+  .argument('<directory>', 'folder with config.json and model.onnx or onnx/model.onnx')
+  .option('--batch <rows>', 'rows of a training batch', wholeNumber, 8)
+  .option('--length <tokens>', 'tokens of a row, pseudo tokens included', wholeNumber, 32)
+  .action(async (directory: string, options: InspectionRequest) => {
+    console.log(describeInspection(await preflightInspection(directory, options)));
   });
 
 models

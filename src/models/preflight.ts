@@ -5,20 +5,31 @@ import { totalmem } from 'node:os';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type FailureRecord, fromFailureRecord, PtunedError } from '../errors.ts';
+import type { Inspection, InspectionRequest } from './inspection.ts';
 import type { ModelManifest } from './manifest.ts';
 
-/** What workers/preflight.ts sends back. */
-export type PreflightMessage = { manifest: ModelManifest } | { failure: FailureRecord };
-
-export interface PreflightOptions {
-  /** Id in the registry. Default: the folder's name. */
+/** What workers/preflight.ts is asked: to import, or only to look. */
+export interface PreflightRequest {
+  directory: string;
   id?: string;
+  inspect?: InspectionRequest;
+}
+
+/** What it sends back. */
+export type PreflightMessage = { manifest: ModelManifest } | { inspection: Inspection } | { failure: FailureRecord };
+
+export interface PreflightLimits {
   /** Resident memory of the child. Default: three quarters of the machine's. */
   megabytes?: number;
   /** Default 300. */
   seconds?: number;
   /** The child's script, for tests. */
   script?: string;
+}
+
+export interface PreflightOptions extends PreflightLimits {
+  /** Id in the registry. Default: the folder's name. */
+  id?: string;
 }
 
 const heapMegabytes = 2048;
@@ -29,12 +40,25 @@ const watchMilliseconds = 50;
  * too much memory or time; damaged_model when its process dies.
  */
 export async function preflightModel(directory: string, options: PreflightOptions = {}): Promise<ModelManifest> {
-  const {
-    id,
-    megabytes = Math.floor((0.75 * totalmem()) / 2 ** 20),
-    seconds = 300,
-    script = defaultScript(),
-  } = options;
+  const { id, ...limits } = options;
+  const message = await inChild(id === undefined ? { directory } : { directory, id }, limits);
+  if ('manifest' in message) return message.manifest;
+  throw new Error('the import answered something else');
+}
+
+/** What is in `directory`, under the same limits and with the same failures. */
+export async function preflightInspection(
+  directory: string,
+  request: InspectionRequest,
+  limits: PreflightLimits = {},
+): Promise<Inspection> {
+  const message = await inChild({ directory, inspect: request }, limits);
+  if ('inspection' in message) return message.inspection;
+  throw new Error('the inspection answered something else');
+}
+
+async function inChild(request: PreflightRequest, limits: PreflightLimits): Promise<PreflightMessage> {
+  const { megabytes = Math.floor((0.75 * totalmem()) / 2 ** 20), seconds = 300, script = defaultScript() } = limits;
   const child = fork(script, [], {
     stdio: ['ignore', 2, 2, 'ipc'],
     execArgv: [...process.execArgv, `--max-old-space-size=${heapMegabytes}`],
@@ -49,11 +73,11 @@ export async function preflightModel(directory: string, options: PreflightOption
     refuse(`The import needed more than ${megabytes} MB of memory and was stopped.`),
   );
   try {
-    const message = await answer(child, { directory, id });
+    const message = await answer(child, request);
     if (refusal !== null) throw refusal;
     if (message === null) throw died(child);
     if ('failure' in message) throw fromFailureRecord(message.failure);
-    return message.manifest;
+    return message;
   } finally {
     clearTimeout(late);
     clearInterval(watch);
@@ -62,7 +86,7 @@ export async function preflightModel(directory: string, options: PreflightOption
 }
 
 /** The child's one message, or null when it ended without. */
-function answer(child: ChildProcess, request: object): Promise<PreflightMessage | null> {
+function answer(child: ChildProcess, request: PreflightRequest): Promise<PreflightMessage | null> {
   return new Promise((resolve) => {
     child.once('message', (message) => resolve(message as PreflightMessage));
     child.once('exit', () => resolve(null));

@@ -1,0 +1,74 @@
+/** Memory that a training step needs, from the graph alone. */
+
+import type { InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
+import { createBuilder, type GraphBuilder } from '../onnx/builder.ts';
+import { evaluateDim } from '../onnx/dim.ts';
+import { byteSize } from '../onnx/dtype.ts';
+import { elementCount, isExternal } from '../onnx/ir.ts';
+import { inferNode } from '../ops/registry.ts';
+import type { Program } from './programs.ts';
+
+/** Ops whose result is their first input's bytes under another shape. */
+const views = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity']);
+
+/** Pseudo tokens assumed: their rows weigh next to nothing. */
+const tableRows = 9;
+
+/**
+ * Weights, once, and the largest sum of values that are alive together when the nodes run in their order: a value lives
+ * from the node that yields it to the last that reads it. The runtime's packed copies of weights, the spare room of its
+ * allocator and the process itself are not in it.
+ */
+export function estimateMemory(program: Program, request: InspectionRequest): MemoryEstimate {
+  const { graph } = program.model;
+  const builder = createBuilder({ ...graph, nodes: [...graph.nodes] }, inferNode);
+  const bindings = new Map([
+    ['batch', request.batch],
+    ['sequence', request.length],
+    ['rows', tableRows],
+  ]);
+  let weights = 0;
+  for (const { dtype, dims, data } of graph.initializers.values())
+    weights += isExternal(data) ? byteSize(dtype, elementCount(dims)) : data.length;
+  return { ...request, weights, ...liveBytes(builder, bindings) };
+}
+
+/** Initializers that a Cast makes float32 of when the session opens are values of their own, alive all the time. */
+function liveBytes(builder: GraphBuilder, bindings: ReadonlyMap<string, number>) {
+  const { nodes, outputs, initializers } = builder.graph;
+  const source = new Map<string, string>();
+  const owner = (name: string): string => source.get(name) ?? name;
+  const constant = new Set(initializers.keys());
+  const lastUse = new Map<string, number>();
+  for (const [i, node] of nodes.entries()) {
+    if (node.inputs.every((name) => name === '' || constant.has(name)))
+      for (const name of node.outputs) constant.add(name);
+    if (views.has(node.op)) source.set(node.outputs[0]!, owner(node.inputs[0]!));
+    for (const name of node.inputs) lastUse.set(owner(name), i);
+  }
+  for (const { name } of outputs) lastUse.set(owner(name), nodes.length);
+  let [live, most, unknown] = [0, 0, 0];
+  const sizes = new Map<string, number>();
+  for (const [i, node] of nodes.entries()) {
+    for (const name of node.outputs) {
+      if (name === '' || owner(name) !== name || !lastUse.has(name)) continue;
+      const size = bytesOf(builder, name, bindings);
+      if (size === null) unknown++;
+      sizes.set(name, size ?? 0);
+      live += size ?? 0;
+    }
+    most = Math.max(most, live);
+    for (const name of new Set([...node.inputs, ...node.outputs].map(owner))) {
+      if (lastUse.get(name) !== i || constant.has(name)) continue;
+      live -= sizes.get(name) ?? 0;
+      sizes.delete(name);
+    }
+  }
+  return { activations: most, unknown };
+}
+
+function bytesOf(builder: GraphBuilder, name: string, bindings: ReadonlyMap<string, number>): number | null {
+  const { dtype, shape } = builder.type(name);
+  const dims = shape?.map((dim) => evaluateDim(dim, bindings)) ?? [null];
+  return dims.every((dim) => dim !== null) ? byteSize(dtype, elementCount(dims)) : null;
+}

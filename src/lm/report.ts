@@ -1,0 +1,87 @@
+/** Everything about an LM's folder that decides whether and how it trains. Runs where the import runs. */
+import { existsSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { lowerings } from '../autodiff/lower/registry.ts';
+import { PtunedError } from '../errors.ts';
+import type { Inspection, InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
+import { readModel } from '../onnx/decode.ts';
+import { describeNode, type Model, type Node } from '../onnx/ir.ts';
+import { opKey } from '../ops/op.ts';
+import type { Candidates } from '../tasks/types.ts';
+import { gradientPathOf } from './import.ts';
+import { type Inspected, inspectDirectory } from './inspect.ts';
+import { estimateMemory } from './memory.ts';
+import { trainProgram } from './programs.ts';
+import { weightsOf } from './weights.ts';
+
+/** @throws PtunedError missing_file, damaged_model, import_refused; an op without a rule is reported, not refused */
+export function inspectModel(directory: string, request: InspectionRequest): Inspection {
+  const folder = resolve(directory);
+  if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
+  const lm = inspectDirectory(folder);
+  const path = join(folder, lm.graphPath);
+  const read = readModel(path, relative(lm.graphDirectory, path));
+  const weights = weightsOf(lm.model.graph);
+  const { counts, missing, straightThrough } = gradientPathOf(lm);
+  const lookup = lm.model.graph.nodes.find((node) => node.name === lm.embedding.node);
+  const { node, weight, width, dtype } = lm.embedding;
+  return {
+    directory: folder,
+    kind: lm.config.kind,
+    architecture: lm.config.architecture,
+    parameters: weights.parameters,
+    weightBytes: weights.bytes,
+    precision: weights.precision,
+    opsets: Object.fromEntries([...read.opsets].map(([domain, version]) => [domain || 'ai.onnx', version])),
+    exporter: read.producer || 'not named in the file',
+    nodes: read.graph.nodes.length,
+    inputs: [...lm.inputs],
+    logits: lm.logits,
+    vocabularySize: lm.vocabularySize,
+    embedding: { op: lookup === undefined ? 'Gather' : opKey(lookup.domain, lookup.op), node, weight, width, dtype },
+    gradientPath: counts,
+    missing: Object.fromEntries([...missing].map(([key, one]) => [key, describeNode(one)])),
+    straightThrough,
+    lowering: rewrites(read, lm.model),
+    memory: missing.size > 0 ? null : memoryOf(lm, request),
+  };
+}
+
+/** The largest training step there is: scores over the whole vocabulary. */
+function memoryOf(lm: Inspected, request: InspectionRequest): MemoryEstimate {
+  const count = lm.vocabularySize;
+  const candidates: Candidates = {
+    count,
+    width: 1,
+    ids: Int32Array.from({ length: count }, (_, i) => i),
+    weights: new Float32Array(count).fill(1),
+    names: [],
+  };
+  return estimateMemory(trainProgram(lm, candidates), request);
+}
+
+function rewrites(read: Model, prepared: Model): string[] {
+  const list: string[] = [];
+  const [from, to] = [read.opsets.get(''), prepared.opsets.get('')];
+  if (from !== to) list.push(`opset ${from} read as ${to}`);
+  if (read.functions.length > 0) list.push(`${plural(read.functions.length, 'function')} inlined`);
+  const branches = countOf(read.graph.nodes, 'If') - countOf(prepared.graph.nodes, 'If');
+  if (branches > 0) list.push(`${plural(branches, 'If')} replaced by the branch that is always taken`);
+  const halves = [...read.graph.initializers.values()].map((one) => one.dtype);
+  for (const half of ['float16', 'bfloat16'] as const)
+    if (halves.includes(half)) list.push(`${half} computed as float32`);
+  for (const key of lowerings.keys()) {
+    // Those that hide the word embedding are rewritten while the graph is read.
+    const count = Math.max(countOf(read.graph.nodes, key), countOf(prepared.graph.nodes, key));
+    if (count > 0) list.push(`${count} ${key} written as primitives`);
+  }
+  return list;
+}
+
+function countOf(nodes: readonly Node[], key: string): number {
+  return nodes.filter((node) => opKey(node.domain, node.op) === key).length;
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
