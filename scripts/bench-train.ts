@@ -7,8 +7,8 @@ import { cpus } from 'node:os';
 import { Command } from 'commander';
 import { inspectDirectory } from '../src/lm/inspect.ts';
 import { predictProgram, trainProgram } from '../src/lm/programs.ts';
-import { batchFeeds, openProgram } from '../src/lm/run-program.ts';
-import type { LmBatch, Trainer } from '../src/lm/types.ts';
+import { batchFeeds, openProgram, trainerOn } from '../src/lm/run-program.ts';
+import type { LmBatch } from '../src/lm/types.ts';
 import { openEncoder } from '../src/prompts/open.ts';
 import type { EncoderType } from '../src/prompts/schema.ts';
 import { createOptimizer, initialOptimizerState } from '../src/tuning/optimizers/registry.ts';
@@ -63,13 +63,7 @@ async function main(options: Options): Promise<void> {
   const shape = { type: options.encoder, layers: 2, virtualTokens: options.virtual, width, base: null };
 
   const runner = await openProgram(trainProgram(lm, vocabularyCandidates(lm.vocabularySize)), session);
-  const trainer: Trainer = {
-    async step(rows, right, table) {
-      const [loss, gradient] = await runner.run(batchFeeds(rows, table, right));
-      return { loss: (loss as Float32Array)[0]!, gradient: gradient as Float32Array };
-    },
-    close: runner.close,
-  };
+  const trainer = trainerOn(runner);
   const encoder = await openEncoder(shape, { threads: options.threads });
   const parameters = encoder.initialise(0);
   const optimizer = createOptimizer('adam', initialOptimizerState(parameters), { weightDecay: 0 });

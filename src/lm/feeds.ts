@@ -24,6 +24,8 @@ export const feeds = {
   targets: 'feed/targets',
   /** [batch, 1] int64: index of the right candidate. */
   labels: 'feed/labels',
+  /** [batch, 1] float32: what a row's loss counts for in the gradient. */
+  weights: 'feed/weights',
 } as const;
 
 /** Declares an int64 [batch, sequence] input. */

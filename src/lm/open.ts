@@ -7,7 +7,7 @@ import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { createPredictor } from './predict.ts';
 import { embeddingProgram, scoreProgram, trainProgram } from './programs.ts';
-import { batchFeeds, openProgram } from './run-program.ts';
+import { batchFeeds, openProgram, trainerOn } from './run-program.ts';
 import type { Lm, LmOptions, Scorer, Trainer } from './types.ts';
 
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
@@ -51,14 +51,7 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
 }
 
 async function createTrainer(lm: Inspected, candidates: Candidates, options: SessionOptions): Promise<Trainer> {
-  const runner = await openProgram(trainProgram(lm, candidates), options);
-  return {
-    async step(batch, labels, table) {
-      const [loss, gradient] = await runner.run(batchFeeds(batch, table, labels));
-      return { loss: (loss as Float32Array)[0]!, gradient: gradient as Float32Array };
-    },
-    close: runner.close,
-  };
+  return trainerOn(await openProgram(trainProgram(lm, candidates), options));
 }
 
 async function createScorer(lm: Inspected, candidates: Candidates, options: SessionOptions): Promise<Scorer> {

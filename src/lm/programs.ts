@@ -12,7 +12,7 @@ import { typeOf, typeOfTensor } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { assemble, type LmGraph } from './assemble.ts';
-import { feeds, targetInput } from './feeds.ts';
+import { batch, feeds, targetInput } from './feeds.ts';
 import { focusAtTargets } from './focus.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
 
@@ -22,19 +22,25 @@ export interface Program {
   outputs: string[];
 }
 
-/** ids, mask, slots, table, targets, labels -> loss [], dLoss/dtable [rows, width]. */
+/**
+ * ids, mask, slots, table, targets, labels, weights -> mean loss [], gradient of Σ weight · loss with respect to the table
+ * [rows, width], loss of each row [batch, 1, 1]. Weights of 1/batch give the mean's gradient; rows of several jobs in one
+ * batch each get 1 over the rows of their own job.
+ */
 export function trainProgram(lm: LmGraph, candidates: Candidates): Program {
   const { builder, logits } = assemble(lm, { past: 'empty' });
   targetInput(builder, feeds.targets);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
-  const loss = builder.op('ReduceMean', [crossEntropy(builder, scores)], { keepdims: 0 });
+  const losses = crossEntropy(builder, scores);
   // What the focus pass replaced must not be differentiated: drop it before the gradient is built.
-  builder.graph.outputs = [{ name: loss, dtype: 'float32', shape: [] }];
+  builder.graph.outputs = [{ name: losses, dtype: 'float32', shape: builder.shape(losses) }];
   prune(builder.graph);
-  const seed = builder.constant('float32', 1);
-  const gradient = appendGradient(builder, { seeds: new Map([[loss, seed]]), wrt: [feeds.table] }).get(feeds.table)!;
-  return finish(lm, builder, [loss, gradient]);
+  const weights = builder.input(feeds.weights, typeOf('float32', [batch, 1]));
+  const seed = builder.op('Unsqueeze', [weights, builder.constant('int64', [-1])]);
+  const gradient = appendGradient(builder, { seeds: new Map([[losses, seed]]), wrt: [feeds.table] }).get(feeds.table)!;
+  const loss = builder.op('ReduceMean', [losses], { keepdims: 0 });
+  return finish(lm, builder, [loss, gradient, losses]);
 }
 
 /** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */

@@ -2,7 +2,7 @@
 import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
 import { feeds } from './feeds.ts';
 import type { Program } from './programs.ts';
-import type { LmBatch, PromptTable } from './types.ts';
+import type { LmBatch, PromptTable, Trainer } from './types.ts';
 
 export interface ProgramRunner {
   /** Data of the program's outputs, in their order. Feeds the program does not read are left out. */
@@ -23,8 +23,28 @@ export async function openProgram(program: Program, options: SessionOptions): Pr
   };
 }
 
-/** Feeds of a batch with its table; labels where the program takes them. */
-export function batchFeeds(batch: LmBatch, table: PromptTable, labels?: BigInt64Array): Record<string, Feed> {
+/** A training program as a trainer. */
+export function trainerOn(runner: ProgramRunner): Trainer {
+  return {
+    async step(batch, labels, table, weights) {
+      const [loss, gradient, losses] = await runner.run(batchFeeds(batch, table, labels, weights));
+      return {
+        loss: (loss as Float32Array)[0]!,
+        losses: losses as Float32Array,
+        gradient: gradient as Float32Array,
+      };
+    },
+    close: runner.close,
+  };
+}
+
+/** Feeds of a batch with its table; labels where the program takes them, and weights [rows], 1/rows where not given. */
+export function batchFeeds(
+  batch: LmBatch,
+  table: PromptTable,
+  labels?: BigInt64Array,
+  weights: Float32Array = new Float32Array(batch.rows).fill(1 / batch.rows),
+): Record<string, Feed> {
   const whole = [batch.rows, batch.length];
   return {
     [feeds.ids]: { dtype: 'int64', dims: whole, data: batch.ids },
@@ -32,6 +52,7 @@ export function batchFeeds(batch: LmBatch, table: PromptTable, labels?: BigInt64
     [feeds.slots]: { dtype: 'int64', dims: whole, data: batch.slots },
     [feeds.targets]: { dtype: 'int64', dims: [batch.rows, 1], data: batch.targets },
     [feeds.table]: { dtype: 'float32', dims: [table.rows, table.width], data: table.values },
+    [feeds.weights]: { dtype: 'float32', dims: [batch.rows, 1], data: weights },
     ...(labels === undefined ? {} : { [feeds.labels]: { dtype: 'int64', dims: [batch.rows, 1], data: labels } }),
   };
 }

@@ -33,7 +33,9 @@ export interface PromptTable {
 export interface StepResult {
   /** Mean cross-entropy over the batch's rows. */
   loss: number;
-  /** dLoss/dtable [rows, width]. */
+  /** Cross-entropy of each row [batch rows]. */
+  losses: Float32Array;
+  /** Gradient of the weighted sum of the losses with respect to the table [rows, width]. */
   gradient: Float32Array;
 }
 
@@ -47,8 +49,11 @@ export interface ScoreResult {
 }
 
 export interface Trainer {
-  /** Loss and gradient with respect to the prompt table; `labels` are candidate indices [rows]. */
-  step(batch: LmBatch, labels: BigInt64Array, table: PromptTable): Promise<StepResult>;
+  /**
+   * Loss and gradient with respect to the prompt table; `labels` are candidate indices [rows]. `weights` [rows] say what
+   * each row counts for in the gradient: 1/rows, the mean loss, unless given.
+   */
+  step(batch: LmBatch, labels: BigInt64Array, table: PromptTable, weights?: Float32Array): Promise<StepResult>;
   close(): Promise<void>;
 }
 

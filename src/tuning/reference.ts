@@ -5,7 +5,7 @@ import { readSafetensors } from '../artifacts/safetensors.ts';
 import { PtunedError } from '../errors.ts';
 import { inspectDirectory } from '../lm/inspect.ts';
 import { trainProgram } from '../lm/programs.ts';
-import { batchFeeds, openProgram } from '../lm/run-program.ts';
+import { openProgram, trainerOn } from '../lm/run-program.ts';
 import type { LmBatch, PromptTable, Trainer } from '../lm/types.ts';
 import { openEncoder } from '../prompts/open.ts';
 import type { Candidates } from '../tasks/types.ts';
@@ -71,13 +71,7 @@ export async function checkReference(folder: string): Promise<ReferenceCheck> {
   const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
   const runner = await openProgram(program, { threads: 1, device: 'cpu', directory: lm.graphDirectory });
   try {
-    const trainer: Trainer = {
-      async step(batch, labels, table) {
-        const [loss, gradient] = await runner.run(batchFeeds(batch, table, labels));
-        return { loss: (loss as Float32Array)[0]!, gradient: gradient as Float32Array };
-      },
-      close: runner.close,
-    };
+    const trainer = trainerOn(runner);
     const { loss, gradient } = await trainer.step(reference.batch, reference.labels, reference.table);
     return {
       trajectoryError: await trajectoryError(join(folder, 'trajectory.safetensors'), trainer, reference),

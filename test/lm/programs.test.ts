@@ -7,7 +7,7 @@ import { assemble } from '../../src/lm/assemble.ts';
 import { feeds } from '../../src/lm/feeds.ts';
 import { type Inspected, inspectDirectory } from '../../src/lm/inspect.ts';
 import { predictProgram, scoreProgram, trainProgram } from '../../src/lm/programs.ts';
-import { batchFeeds, openProgram } from '../../src/lm/run-program.ts';
+import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import type { LmBatch } from '../../src/lm/types.ts';
 import { createSession, type Feed } from '../../src/onnx/session.ts';
 import { readReference, relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
@@ -90,6 +90,32 @@ for (const name of names) {
     const expected = together.gradient.map((_, i) => mean(alone.map((one) => one.gradient[i]!)));
     assert.ok(relativeError([together.loss], [mean(alone.map((one) => one.loss))]) < 1e-6);
     assert.ok(relativeError(together.gradient, expected) < 1e-5);
+  });
+
+  test(`${name}: rows of several jobs in one batch get the gradient each job would get alone`, async () => {
+    const { lm, options, reference } = load(name);
+    const { batch, labels, table } = await reference;
+    const trainer = trainerOn(await openProgram(trainProgram(lm, vocabularyCandidates(lm.vocabularySize)), options));
+    // Job 0 has the first two rows and the reference's table, job 1 the last row and another table behind it.
+    const other = table.values.map((value, i) => value * 0.5 + (i % 7) * 0.01);
+    const offsets = [0n, 0n, BigInt(table.rows)];
+    const slots = batch.slots.map((slot, i) => (slot < 0n ? slot : slot + offsets[Math.floor(i / batch.length)]!));
+    const both = { rows: 2 * table.rows, width: table.width, values: Float32Array.from([...table.values, ...other]) };
+    const packed = await trainer.step({ ...batch, slots }, labels, both, Float32Array.of(0.5, 0.5, 1));
+    const part = (from: number, to: number): LmBatch => ({
+      rows: to - from,
+      length: batch.length,
+      ids: batch.ids.slice(from * batch.length, to * batch.length),
+      mask: batch.mask.slice(from * batch.length, to * batch.length),
+      slots: batch.slots.slice(from * batch.length, to * batch.length),
+      targets: batch.targets.slice(from, to),
+    });
+    const first = await trainer.step(part(0, 2), labels.slice(0, 2), table);
+    const second = await trainer.step(part(2, 3), labels.slice(2, 3), { ...table, values: other });
+    await trainer.close();
+    assert.ok(relativeError(packed.gradient, [...first.gradient, ...second.gradient]) < 1e-5);
+    assert.ok(relativeError(packed.losses, [...first.losses, ...second.losses]) < 1e-5);
+    assert.ok(relativeError([first.loss], [(first.losses[0]! + first.losses[1]!) / 2]) < 1e-6);
   });
 
   test(`${name}: a row masked completely poisons nothing`, async () => {

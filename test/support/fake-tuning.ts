@@ -87,21 +87,26 @@ export function fakeLm({ onBatch, lossAt }: FakeOptions = {}): Lm {
     meanEmbedding: async () => new Float32Array(width).fill(0.125),
     async trainer(_candidates: Candidates) {
       return {
-        async step(batch, labels, table) {
+        async step(batch, labels, table, weights) {
           await onBatch?.(batches++);
           const gradient = new Float64Array(table.values.length);
+          const losses = new Float32Array(batch.rows);
           let loss = 0;
           for (const [index, { words, gate, slots }] of gatedMeans(batch, table).entries()) {
             const p = probabilities(words, gate);
             const right = Number(labels[index]);
+            const weight = weights?.[index] ?? 1 / batch.rows;
+            losses[index] = -Math.log(p[right]!);
             loss -= Math.log(p[right]!) / batch.rows;
             for (let h = 0; h < width; h++) {
               let slope = 0;
               for (let c = 0; c < classes; c++) slope += (p[c]! - (c === right ? 1 : 0)) * readOut(c, h) * words[h]!;
-              for (const slot of slots) gradient[slot * width + h]! += slope / slots.length / batch.rows;
+              for (const slot of slots) gradient[slot * width + h]! += (slope / slots.length) * weight;
             }
           }
-          return { loss: lossAt?.(steps++) ?? loss, gradient: Float32Array.from(gradient) };
+          const told = lossAt?.(steps++);
+          if (told != null) losses.fill(told);
+          return { loss: told ?? loss, losses, gradient: Float32Array.from(gradient) };
         },
         close: async () => {},
       };
