@@ -1,0 +1,58 @@
+/**
+ * `npm run generate:lm -- gpt2 DIRECTORY [--layers 12 --hidden 768 …]` writes an LM of the family's
+ * shape with random weights as external data, ready for `ptuned models add`. Any size: the weights are written as a stream.
+ */
+import { Command } from 'commander';
+import { families } from './lms/registry.ts';
+import type { Head, Precision } from './lms/shape.ts';
+import { writeLm } from './lms/write.ts';
+
+interface Options {
+  layers?: number;
+  hidden?: number;
+  heads?: number;
+  keyValueHeads?: number;
+  intermediate?: number;
+  vocabulary?: number;
+  positions?: number;
+  precision: Precision;
+  head: Head;
+  seed: number;
+}
+
+function generate(name: string, directory: string, { precision, head, seed, ...shape }: Options): void {
+  const family = families.get(name);
+  if (family === undefined)
+    throw new Error(`"${name}" is not a family; accepted are ${[...families.keys()].join(', ')}`);
+  const written = writeLm(directory, family, { shape, precision, head, seed });
+  const { layers, hidden, vocabulary } = written.shape;
+  const size = (written.weightBytes / 2 ** 20).toFixed(1);
+  console.log(
+    `${directory}: ${name} of ${layers} layers, hidden ${hidden}, vocabulary ${vocabulary}; weights ${size} MiB`,
+  );
+}
+
+const count = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0) throw new Error(`"${text}" is not a whole number`);
+  return value;
+};
+const oneOf = <T extends string>(...accepted: T[]) => (text: string): T => {
+  if (!(accepted as string[]).includes(text)) throw new Error(`"${text}" is not one of ${accepted.join(', ')}`);
+  return text as T;
+}; // biome-ignore format: one idea
+new Command('generate-lm')
+  .argument('<family>', [...families.keys()].join(', '))
+  .argument('<directory>', 'where to write it')
+  .option('--layers <count>', '', count)
+  .option('--hidden <width>', '', count)
+  .option('--heads <count>', '', count)
+  .option('--key-value-heads <count>', 'fewer than heads: grouped-query attention', count)
+  .option('--intermediate <width>', 'of the feed-forward layer', count)
+  .option('--vocabulary <tokens>', '', count)
+  .option('--positions <tokens>', 'longest sequence', count)
+  .option('--precision <type>', 'float32 or float16', oneOf('float32', 'float16'), 'float32')
+  .option('--head <kind>', 'copy (transposed copy of the embedding) or tied', oneOf('copy', 'tied'), 'copy')
+  .option('--seed <number>', '', count, 0)
+  .action(generate)
+  .parse();
