@@ -13,6 +13,7 @@ import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf, typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import { batch, feeds, idsInput, sequence, tableRows } from './feeds.ts';
+import { type PrefixValues, prefixValues } from './prefix.ts';
 
 export interface LmGraph {
   /** Canonical form. */
@@ -24,8 +25,11 @@ export interface LmGraph {
 }
 
 export interface AssembleOptions {
-  /** empty: past inputs become empty constants. inputs: they stay inputs, and positions are fed. */
-  past: 'empty' | 'inputs';
+  /**
+   * empty: past inputs become empty constants. inputs: they stay inputs, and positions are fed. prefix: the table feed
+   * holds keys and values that stand before every row, and nothing is spliced into the word embeddings.
+   */
+  past: 'empty' | 'inputs' | 'prefix';
   /** Fused ops become primitives that have gradient rules. Default true. */
   lower?: boolean;
 }
@@ -51,18 +55,21 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   idsInput(builder, feeds.ids);
   builder.input(feeds.mask, typeOf('int64', [batch, cached ? symbol('total') : sequence]));
   if (cached) idsInput(builder, feeds.positions);
-  idsInput(builder, feeds.slots);
-  builder.input(feeds.table, typeOf('float32', [tableRows, lm.embedding.width]));
-  for (const input of lm.inputs) renamed.set(input.name, inputValue(builder, lm, input, cached));
+  const prefix = options.past === 'prefix' ? prefixValues(builder, lm) : null;
+  if (prefix === null) {
+    idsInput(builder, feeds.slots);
+    builder.input(feeds.table, typeOf('float32', [tableRows, lm.embedding.width]));
+  }
+  for (const input of lm.inputs) renamed.set(input.name, inputValue(builder, lm, input, { cached, prefix }));
 
-  const slots = followSlots(builder, lm, renamed);
+  const slots = prefix === null ? followSlots(builder, lm, renamed) : null;
   replay(builder, lm.model.graph, {
     renamed,
     lower: () => options.lower ?? true,
     dimSource: dimSourceOf(builder),
     after(node) {
-      slots.follow(node);
-      if (!node.outputs.includes(lm.embedding.output)) return;
+      slots?.follow(node);
+      if (slots === null || !node.outputs.includes(lm.embedding.output)) return;
       const embedding = renamed.get(lm.embedding.output) ?? lm.embedding.output;
       renamed.set(lm.embedding.output, splice(builder, embedding, slots.at(lm.embedding.ids)));
     },
@@ -111,7 +118,12 @@ function settleLogits(builder: GraphBuilder, logits: string): void {
   builder.types.set(logits, typeOf(dtype, [...wanted, shape?.[2] ?? unknownDim()]));
 }
 
-function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, cached: boolean): string {
+interface Past {
+  cached: boolean;
+  prefix: PrefixValues | null;
+}
+
+function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, { cached, prefix }: Past): string {
   const declared = lm.model.graph.inputs.find((one) => one.name === input.name);
   if (declared === undefined)
     throw new PtunedError('model_mismatch', `The graph has no input "${input.name}", which its manifest names.`);
@@ -120,12 +132,13 @@ function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, cache
     case 'input_ids':
       return as(feeds.ids);
     case 'attention_mask':
-      return as(feeds.mask);
+      return as(prefix?.mask ?? feeds.mask);
     case 'position_ids':
-      return as(cached ? feeds.positions : positions(builder));
+      return as(cached ? feeds.positions : positions(builder, prefix));
     case 'token_type_ids':
       return as(builder.op('Mul', [feeds.ids, builder.constant('int64', 0)]));
     case 'past':
+      if (prefix !== null) return prefix.past.get(input.name)!;
       return cached ? pastInput(builder, declared) : emptyPast(builder, declared);
   }
 }
@@ -134,10 +147,14 @@ function castTo(builder: GraphBuilder, value: string, dtype: DType): string {
   return builder.type(value).dtype === dtype ? value : builder.op('Cast', [value], { to: dtypeCode(dtype) });
 }
 
-/** max(cumsum(mask) − 1, 0): positions of tokens counted without padding. */
-function positions(builder: GraphBuilder): string {
+/** max(cumsum(mask) − 1, 0): positions of tokens counted without padding, on from the prefix where there is one. */
+function positions(builder: GraphBuilder, prefix: PrefixValues | null): string {
   const count = builder.op('CumSum', [feeds.mask, builder.constant('int64', 1)]);
-  return builder.op('Max', [builder.op('Sub', [count, builder.constant('int64', 1)]), builder.constant('int64', 0)]);
+  const own = builder.op('Max', [
+    builder.op('Sub', [count, builder.constant('int64', 1)]),
+    builder.constant('int64', 0),
+  ]);
+  return prefix === null ? own : builder.op('Add', [own, prefix.rows]);
 }
 
 function pastInput(builder: GraphBuilder, declared: ValueInfo): string {
@@ -180,18 +197,21 @@ function splice(builder: GraphBuilder, embedding: string, slots: string): string
 
 /** A known dimension as an int64 [1] value made from the ids' shape alone, so that no activation is kept for its shape. */
 function dimSourceOf(builder: GraphBuilder): (dim: Dim) => string | null {
-  const made = new Map<number, string>();
-  const shape = (axis: number) => {
-    const found = made.get(axis) ?? builder.op('Shape', [feeds.ids], { start: axis, end: axis + 1 });
-    made.set(axis, found);
+  const made = new Map<string, string>();
+  const shape = (axis: number, feed: string = feeds.ids) => {
+    const found = made.get(`${feed} ${axis}`) ?? builder.op('Shape', [feed], { start: axis, end: axis + 1 });
+    made.set(`${feed} ${axis}`, found);
     return found;
   };
   const next = dimKey(addDims(sequence, 1));
+  const behindPrefix = dimKey(addDims(tableRows, sequence));
   return (dim) => {
     if (typeof dim === 'number') return builder.constant('int64', [dim]);
     const key = dimKey(dim);
     if (key === 'batch') return shape(0);
     if (key === 'sequence') return shape(1);
+    if (key === 'rows') return shape(0, feeds.table);
+    if (key === behindPrefix) return builder.op('Add', [shape(0, feeds.table), shape(1)]);
     return key === next ? builder.op('Add', [shape(1), builder.constant('int64', [1])]) : null;
   };
 }

@@ -2,11 +2,10 @@
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
 import { createSession, type Session, type SessionOptions } from '../onnx/session.ts';
-import type { Candidates } from '../tasks/types.ts';
 import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { createPredictor } from './predict.ts';
-import { embeddingProgram, scoreProgram, trainProgram } from './programs.ts';
+import { embeddingProgram, type Program, scoreProgram, trainProgram } from './programs.ts';
 import { batchFeeds, openProgram, trainerOn } from './run-program.ts';
 import type { Lm, LmOptions, Scorer, Trainer } from './types.ts';
 
@@ -40,8 +39,8 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
     manifest,
     embeddings: (ids) => lookUp(ids, 0),
     meanEmbedding: () => lookUp([0], 1),
-    trainer: (candidates) => createTrainer(inspected, candidates, sessionOptions),
-    scorer: (candidates) => createScorer(inspected, candidates, sessionOptions),
+    trainer: (candidates, place) => createTrainer(trainProgram(inspected, candidates, place), sessionOptions),
+    scorer: (candidates, place) => createScorer(scoreProgram(inspected, candidates, place), sessionOptions),
     predictor: () => createPredictor(inspected, sessionOptions),
     async close() {
       await (await embedding)?.close();
@@ -50,12 +49,12 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
   };
 }
 
-async function createTrainer(lm: Inspected, candidates: Candidates, options: SessionOptions): Promise<Trainer> {
-  return trainerOn(await openProgram(trainProgram(lm, candidates), options));
+async function createTrainer(program: Program, options: SessionOptions): Promise<Trainer> {
+  return trainerOn(await openProgram(program, options));
 }
 
-async function createScorer(lm: Inspected, candidates: Candidates, options: SessionOptions): Promise<Scorer> {
-  const runner = await openProgram(scoreProgram(lm, candidates), options);
+async function createScorer(program: Program, options: SessionOptions): Promise<Scorer> {
+  const runner = await openProgram(program, options);
   return {
     async score(batch, labels, table) {
       const [loss, rank, best] = await runner.run(batchFeeds(batch, table, labels));

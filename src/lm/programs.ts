@@ -11,10 +11,11 @@ import type { Graph, Model, Node } from '../onnx/ir.ts';
 import { typeOf, typeOfTensor } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
-import { assemble, type LmGraph } from './assemble.ts';
+import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
 import { batch, feeds, targetInput } from './feeds.ts';
 import { focusAtTargets } from './focus.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
+import type { PromptPlace } from './types.ts';
 
 export interface Program {
   model: Model;
@@ -22,13 +23,16 @@ export interface Program {
   outputs: string[];
 }
 
+/** What the prompt table is to the graph, by the place where it enters. */
+const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record<PromptPlace, AssembleOptions['past']>;
+
 /**
  * ids, mask, slots, table, targets, labels, weights -> mean loss [], gradient of Σ weight · loss with respect to the table
  * [rows, width], loss of each row [batch, 1, 1]. Weights of 1/batch give the mean's gradient; rows of several jobs in one
- * batch each get 1 over the rows of their own job.
+ * batch each get 1 over the rows of their own job. A table in the past takes no slots.
  */
-export function trainProgram(lm: LmGraph, candidates: Candidates): Program {
-  const { builder, logits } = assemble(lm, { past: 'empty' });
+export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
+  const { builder, logits } = assemble(lm, { past: pastOf[place] });
   targetInput(builder, feeds.targets);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
@@ -44,8 +48,8 @@ export function trainProgram(lm: LmGraph, candidates: Candidates): Program {
 }
 
 /** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */
-export function scoreProgram(lm: LmGraph, candidates: Candidates): Program {
-  const { builder, logits } = assemble(lm, { past: 'empty', lower: false });
+export function scoreProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
+  const { builder, logits } = assemble(lm, { past: pastOf[place], lower: false });
   targetInput(builder, feeds.targets);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);

@@ -23,6 +23,12 @@ export interface LmBatch {
   targets: BigInt64Array;
 }
 
+/**
+ * Where a prompt table enters the LM. embeddings: its rows replace word embeddings where slots say so, width H. past: its
+ * rows are the keys and values of tokens before the first one, width layers · 2 · kv_heads · head_dim (models/past.ts).
+ */
+export type PromptPlace = 'embeddings' | 'past';
+
 /** Prompt rows [rows, width], float32. */
 export interface PromptTable {
   rows: number;
@@ -88,8 +94,9 @@ export interface Lm {
   embeddings(ids: readonly number[]): Promise<Float32Array>;
   /** Mean of the word-embedding table [width]. */
   meanEmbedding(): Promise<Float32Array>;
-  trainer(candidates: Candidates): Promise<Trainer>;
-  scorer(candidates: Candidates): Promise<Scorer>;
+  /** `place` is where the tables of its steps enter; default embeddings. */
+  trainer(candidates: Candidates, place?: PromptPlace): Promise<Trainer>;
+  scorer(candidates: Candidates, place?: PromptPlace): Promise<Scorer>;
   predictor(): Promise<Predictor>;
   close(): Promise<void>;
 }

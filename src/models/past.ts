@@ -1,0 +1,49 @@
+/** The key/value cache of a decoder export: where the keys and values of a prefix are fed. */
+import type { ModelInput, ModelManifest } from './manifest.ts';
+
+/** Keys or values of one layer: [batch, heads, past, size]. */
+export interface PastInput {
+  name: string;
+  heads: number;
+  size: number;
+}
+
+/** Inputs for past keys and values in the order of the graph: layer by layer, keys before values. */
+export function pastInputs(inputs: readonly ModelInput[]): PastInput[] {
+  const past = inputs.filter((input) => input.role === 'past');
+  return past.map(({ name, shape }) => ({ name, heads: Number(shape[1]), size: Number(shape[3]) }));
+}
+
+/**
+ * Numbers one token has in the cache: layers · 2 · kv_heads · head_dim. A prefix of n tokens is a table [n, width] in
+ * PEFT's layout: each row holds the keys and values of every layer, in the order of {@link pastInputs}.
+ */
+export function prefixWidth(inputs: readonly ModelInput[]): number {
+  return pastInputs(inputs).reduce((sum, { heads, size }) => sum + heads * size, 0);
+}
+
+const howToExport =
+  'export it with its cache: optimum-cli export onnx --model … --task text-generation-with-past, which gives the inputs past_key_values.*, attention_mask and position_ids';
+
+/**
+ * Why keys and values cannot be put before the first token of this LM, or null. Rows with prefixes of different lengths
+ * share a batch, so what a row does not have is masked, and its positions are given, not counted from the cache.
+ */
+export function refusePrefix({ id, kind, inputs }: Pick<ModelManifest, 'id' | 'kind' | 'inputs'>): string | null {
+  if (kind !== 'causal') {
+    return `"${id}" is a ${kind} LM, which has no key/value cache to put a prefix into; a decoder exported with its cache is accepted (${howToExport})`;
+  }
+  const has = (role: ModelInput['role']) => inputs.some((input) => input.role === role);
+  if (!has('past')) return `the export of "${id}" has no past_key_values inputs; ${howToExport}`;
+  for (const role of ['attention_mask', 'position_ids'] as const) {
+    if (!has(role)) return `the export of "${id}" has no input ${role}, which a prefix needs; ${howToExport}`;
+  }
+  const odd = inputs.find(({ role, shape }) => role === 'past' && !isUsual(shape));
+  if (odd === undefined) return null;
+  return `past input "${odd.name}" of "${id}" has the shape [${odd.shape.join(', ')}]; [batch, heads, past, size] with known heads and size is accepted`;
+}
+
+/** [batch, heads, past, size] with known heads and size. */
+export function isUsual(shape: ModelInput['shape']): boolean {
+  return shape.length === 4 && typeof shape[1] === 'number' && typeof shape[3] === 'number';
+}
