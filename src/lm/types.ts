@@ -21,6 +21,11 @@ export interface LmBatch {
   slots: BigInt64Array;
   /** Position whose logits are read. */
   targets: BigInt64Array;
+  /**
+   * Keys and values before each row's first token, null for a row without; predictions only. Rows may have prefixes of
+   * different lengths. A training step has one prefix, its table, for all rows.
+   */
+  prefixes?: readonly (PromptTable | null)[];
 }
 
 /**

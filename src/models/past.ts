@@ -43,7 +43,14 @@ export function refusePrefix({ id, kind, inputs }: Pick<ModelManifest, 'id' | 'k
   return `past input "${odd.name}" of "${id}" has the shape [${odd.shape.join(', ')}]; [batch, heads, past, size] with known heads and size is accepted`;
 }
 
+/** Whether rows of different lengths can go on from a cache: positions are given, and padding is masked. */
+export function hasCache(inputs: readonly ModelInput[]): boolean {
+  const has = (role: ModelInput['role']) => inputs.some((input) => input.role === role);
+  const usual = inputs.every(({ role, shape }) => role !== 'past' || isUsual(shape));
+  return has('past') && has('position_ids') && has('attention_mask') && usual;
+}
+
 /** [batch, heads, past, size] with known heads and size. */
-export function isUsual(shape: ModelInput['shape']): boolean {
+function isUsual(shape: ModelInput['shape']): boolean {
   return shape.length === 4 && typeof shape[1] === 'number' && typeof shape[3] === 'number';
 }
