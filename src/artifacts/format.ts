@@ -1,7 +1,9 @@
 /** What a stored tuned prompt says about itself (manifest.json beside prompt.safetensors and encoder.safetensors). */
+
 import type { JobResult, Metrics } from '../jobs/contract.ts';
 import type { ResolvedMethod } from '../jobs/method.ts';
 import type { ModelFile } from '../models/manifest.ts';
+import type { LmKind } from '../models/schema.ts';
 
 export interface ArtifactManifest {
   version: 1;
@@ -12,7 +14,7 @@ export interface ArtifactManifest {
   createdAt: number;
   jobId: string;
   base: { id: string; hash: string; tokenizerSha256: string };
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   method: ResolvedMethod;
   seed: number;
   /** sha256 of the training, validation and test files as uploaded. */

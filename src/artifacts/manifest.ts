@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { PtunedError } from '../errors.ts';
+import { LmKind } from '../models/schema.ts';
 import type { ArtifactManifest } from './format.ts';
 
 const hash = Type.String({ pattern: '^[0-9a-f]{64}$' });
@@ -19,7 +20,7 @@ const schema = Compile(
     createdAt: Type.Number(),
     jobId: text,
     base: Type.Object({ id: text, hash: text, tokenizerSha256: text }),
-    kind: Type.Union([Type.Literal('masked'), Type.Literal('causal')]),
+    kind: LmKind,
     method: Type.Object({
       type: Type.Literal('p_tuning'),
       template: Type.Array(Type.Object({}), { minItems: 1 }),

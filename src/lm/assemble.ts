@@ -12,7 +12,7 @@ import { type DType, dtypeCode } from '../onnx/dtype.ts';
 import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf, typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
-import { batch, feeds, idsInput, sequence, tableRows } from './feeds.ts';
+import { batch, decoderSequence, feeds, idsInput, idsRead, sequence, tableRows } from './feeds.ts';
 import { type PrefixValues, prefixValues } from './prefix.ts';
 
 export interface LmGraph {
@@ -20,6 +20,8 @@ export interface LmGraph {
   model: Model;
   inputs: readonly ModelInput[];
   logits: string;
+  /** What an encoder hands to its decoder, where both are known; null otherwise. */
+  encoded: string | null;
   /** The word-embedding lookup: its output, and the ids it looks up. */
   embedding: { output: string; ids: string; width: number };
 }
@@ -36,10 +38,15 @@ export interface AssembleOptions {
 
 export interface Assembled {
   builder: GraphBuilder;
-  /** [batch, sequence, vocabulary] */
+  /** [batch, sequence, vocabulary], the decoder's sequence where there is a decoder. */
   logits: string;
   /** A value of the LM's graph in the builder. */
   nameOf(name: string): string;
+}
+
+/** Whether ids for a decoder are fed beside those of the text. */
+export function hasDecoder(lm: Pick<LmGraph, 'inputs'>): boolean {
+  return lm.inputs.some((input) => input.role === 'decoder_input_ids');
 }
 
 /** Ops through which ids may pass on the way to the lookup: they keep their values and go where slots can follow. */
@@ -55,6 +62,7 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   idsInput(builder, feeds.ids);
   builder.input(feeds.mask, typeOf('int64', [batch, cached ? symbol('total') : sequence]));
   if (cached) idsInput(builder, feeds.positions);
+  if (hasDecoder(lm)) builder.input(feeds.decoderIds, typeOf('int64', [batch, decoderSequence]));
   const prefix = options.past === 'prefix' ? prefixValues(builder, lm) : null;
   if (prefix === null) {
     idsInput(builder, feeds.slots);
@@ -107,8 +115,8 @@ function followSlots(builder: GraphBuilder, lm: LmGraph, renamed: ReadonlyMap<st
 
 /** Logits are [batch, sequence, vocabulary] by definition, also where shape arithmetic loses track of it. */
 function settleLogits(builder: GraphBuilder, logits: string): void {
+  const wanted = builder.shape(idsRead(builder));
   const { dtype, shape } = builder.type(logits);
-  const wanted = [batch, sequence];
   if (shape !== null && (shape.length !== 3 || wanted.some((_, i) => typeof shape[i] === 'number'))) {
     throw new PtunedError(
       'import_refused',
@@ -128,6 +136,7 @@ function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, { cac
   if (declared === undefined)
     throw new PtunedError('model_mismatch', `The graph has no input "${input.name}", which its manifest names.`);
   const as = (value: string) => castTo(builder, value, declared.dtype);
+  const zero = () => builder.constant('int64', 0);
   switch (input.role) {
     case 'input_ids':
       return as(feeds.ids);
@@ -136,7 +145,12 @@ function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, { cac
     case 'position_ids':
       return as(cached ? feeds.positions : positions(builder, prefix));
     case 'token_type_ids':
-      return as(builder.op('Mul', [feeds.ids, builder.constant('int64', 0)]));
+      return as(builder.op('Mul', [feeds.ids, zero()]));
+    case 'decoder_input_ids':
+      return as(feeds.decoderIds);
+    case 'decoder_attention_mask':
+      // Padding is on the right, where a decoder does not look from the position that is read.
+      return as(builder.op('Add', [builder.op('Mul', [feeds.decoderIds, zero()]), builder.constant('int64', 1)]));
     case 'past':
       if (prefix !== null) return prefix.past.get(input.name)!;
       return cached ? pastInput(builder, declared) : emptyPast(builder, declared);
@@ -195,7 +209,7 @@ function splice(builder: GraphBuilder, embedding: string, slots: string): string
   return builder.op('Where', [builder.op('GreaterOrEqual', [column, zero]), picked, embedding]);
 }
 
-/** A known dimension as an int64 [1] value made from the ids' shape alone, so that no activation is kept for its shape. */
+/** A known dimension as an int64 [1] value made from the ids' shapes alone, so that no activation is kept for its shape. */
 function dimSourceOf(builder: GraphBuilder): (dim: Dim) => string | null {
   const made = new Map<string, string>();
   const shape = (axis: number, feed: string = feeds.ids) => {
@@ -210,6 +224,7 @@ function dimSourceOf(builder: GraphBuilder): (dim: Dim) => string | null {
     const key = dimKey(dim);
     if (key === 'batch') return shape(0);
     if (key === 'sequence') return shape(1);
+    if (key === 'decoder_sequence') return shape(1, feeds.decoderIds);
     if (key === 'rows') return shape(0, feeds.table);
     if (key === behindPrefix) return builder.op('Add', [shape(0, feeds.table), shape(1)]);
     return key === next ? builder.op('Add', [shape(1), builder.constant('int64', [1])]) : null;

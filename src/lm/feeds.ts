@@ -6,6 +6,8 @@ import { typeOf } from '../onnx/types.ts';
 
 export const batch = symbol('batch');
 export const sequence = symbol('sequence');
+/** Tokens that an encoder-decoder LM's decoder is given. */
+export const decoderSequence = symbol('decoder_sequence');
 /** Rows of the prompt table. */
 export const tableRows = symbol('rows');
 
@@ -20,13 +22,20 @@ export const feeds = {
   slots: 'feed/slots',
   /** [rows, width] float32 prompt table. */
   table: 'feed/table',
-  /** [batch, 1] int64: position whose logits are read. */
+  /** [batch, decoder sequence] int64 token ids that an encoder-decoder LM's decoder is given. */
+  decoderIds: 'feed/decoder_ids',
+  /** [batch, 1] int64: position whose logits are read, of the decoder where there is one. */
   targets: 'feed/targets',
   /** [batch, 1] int64: index of the right candidate. */
   labels: 'feed/labels',
   /** [batch, 1] float32: what a row's loss counts for in the gradient. */
   weights: 'feed/weights',
 } as const;
+
+/** The feed of the ids at whose positions logits are read: the decoder's where there is one. */
+export function idsRead(builder: GraphBuilder): string {
+  return builder.types.has(feeds.decoderIds) ? feeds.decoderIds : feeds.ids;
+}
 
 /** Declares an int64 [batch, sequence] input. */
 export function idsInput(builder: GraphBuilder, name: string): string {

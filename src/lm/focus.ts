@@ -6,7 +6,7 @@ import { valuesRead } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, multiplyDims, sameDim } from '../onnx/dim.ts';
 import { attributesOf, intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
-import { batch, feeds, sequence } from './feeds.ts';
+import { batch, feeds, idsRead } from './feeds.ts';
 
 /** How a value carries positions: as axes 0 and 1, or as one axis of batch · sequence. */
 type Layout = 'nested' | 'flat';
@@ -93,6 +93,7 @@ function focusableNodes(builder: GraphBuilder, logits: string): Set<Node> {
 function layoutOf(builder: GraphBuilder, value: string): Layout | null {
   const shape = builder.types.get(value)?.shape ?? null;
   if (shape === null || shape.length < 2) return null;
+  const sequence = builder.shape(idsRead(builder))[1]!;
   if (sameDim(shape[0]!, batch) && sameDim(shape[1]!, sequence)) return 'nested';
   return sameDim(shape[0]!, multiplyDims(batch, sequence)) ? 'flat' : null;
 }
@@ -202,7 +203,7 @@ function gatherTargets(builder: GraphBuilder, value: string, layout: Layout): st
     const parts = [rows, feeds.targets].map((one) => builder.op('Unsqueeze', [one, last]));
     return builder.op('GatherND', [value, builder.op('Concat', parts, { axis: 2 })]);
   }
-  const length = builder.op('Shape', [feeds.ids], { start: 1, end: 2 });
+  const length = builder.op('Shape', [idsRead(builder)], { start: 1, end: 2 });
   const flat = builder.op('Add', [builder.op('Mul', [rows, length]), feeds.targets]);
   return builder.op('Gather', [value, builder.op('Squeeze', [flat, builder.constant('int64', [1])])], { axis: 0 });
 }

@@ -12,7 +12,7 @@ import { rounds } from '../ops/quantize.ts';
 import { ops } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { readSpecialTokens } from '../tokenizer/load.ts';
-import { assemble } from './assemble.ts';
+import { assemble, hasDecoder } from './assemble.ts';
 import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { trainProgram } from './programs.ts';
@@ -52,7 +52,7 @@ export async function importModel(directory: string, options: { id?: string } = 
     kind: inspected.config.kind,
     architecture: inspected.config.architecture,
     directory: folder,
-    graph: inspected.graphPath,
+    graph: inspected.files[0]!.path,
     opset: inspected.opset,
     files,
     hash: identity(files),
@@ -139,6 +139,7 @@ async function trialStep(lm: Inspected): Promise<void> {
       slots,
       mask: new BigInt64Array(rows * length).fill(1n),
       targets: BigInt64Array.of(3n, 3n),
+      ...(hasDecoder(lm) ? { decoder: { length, ids } } : {}),
     };
     const table = { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i)) };
     const [loss, gradient] = await runner.run(batchFeeds(batch, table, BigInt64Array.of(0n, 1n)));
@@ -160,9 +161,9 @@ async function trialStep(lm: Inspected): Promise<void> {
   }
 }
 
-/** The graph and every file its weights are in, relative to the model's folder. */
+/** The graphs and every file its weights are in, relative to the model's folder. */
 function weightFiles(lm: Inspected, folder: string): string[] {
-  const files = new Set([lm.graphPath]);
+  const files = new Set(lm.files.map((file) => file.path));
   for (const tensor of lm.model.graph.initializers.values()) {
     if (isExternal(tensor.data)) files.add(relative(folder, join(lm.graphDirectory, tensor.data.location)));
   }

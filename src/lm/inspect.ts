@@ -1,26 +1,25 @@
 /** Finds out what an LM's folder holds: kind, inputs, word embedding, logits. Reads the graph, not the weights. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
-import { checkGraph } from '../autodiff/check.ts';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { PtunedError } from '../errors.ts';
 import type { InputRole, ModelInput } from '../models/manifest.ts';
-import { readModel } from '../onnx/decode.ts';
+import type { LmKind } from '../models/schema.ts';
 import { dimKey } from '../onnx/dim.ts';
-import { isExternal, type Model, type ValueInfo } from '../onnx/ir.ts';
+import type { Model, ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
 import { type Embedding, findEmbedding } from './embedding.ts';
-import { prepareModel } from './prepare.ts';
+import { type GraphFile, readParts } from './parts.ts';
 
 export interface LmConfig {
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   architecture: string;
   raw: Record<string, unknown>;
 }
 
 export interface Inspected extends LmGraph {
   config: LmConfig;
-  /** Relative path of the graph and the folder its external data is relative to. */
-  graphPath: string;
+  /** Graphs as their files have them, the one with the logits first, and the folder external data is relative to. */
+  files: GraphFile[];
   graphDirectory: string;
   embedding: Embedding;
   vocabularySize: number;
@@ -31,13 +30,7 @@ export interface Inspected extends LmGraph {
 /** @throws PtunedError missing_file, damaged_model, import_refused */
 export function inspectDirectory(directory: string): Inspected {
   const config = readConfigJson(directory);
-  const graphPath = findGraph(directory);
-  const path = join(directory, graphPath);
-  const graphDirectory = dirname(path);
-  const read = readModel(path, relative(graphDirectory, path));
-  checkWeightFiles(read, graphDirectory);
-  checkRead(read, graphPath);
-  const model = prepareModel(read);
+  const { model, files, directory: graphDirectory, encoded } = readParts(directory, config.kind);
   const inputs = model.graph.inputs.map(modelInput);
   if (!inputs.some((input) => input.role === 'input_ids')) {
     throw new PtunedError(
@@ -52,11 +45,12 @@ export function inspectDirectory(directory: string): Inspected {
     inputs,
     logits: logits.name,
     config,
-    graphPath,
+    files,
     graphDirectory,
+    encoded,
     embedding,
     vocabularySize: vocabularyOf(logits, embedding, config, model),
-    opset: read.opsets.get('') ?? 0,
+    opset: files[0]!.model.opsets.get('') ?? 0,
   };
 }
 
@@ -75,12 +69,11 @@ export function readConfigJson(directory: string): LmConfig {
   }
   const architectures = Array.isArray(raw.architectures) ? raw.architectures.map(String) : [];
   const architecture = architectures[0] ?? String(raw.model_type ?? 'unknown');
-  // XLM and FlauBERT say here what their …WithLMHeadModel is.
-  const kind = raw.causal === false ? 'masked' : kindOf(architecture, String(raw.model_type ?? ''));
+  const kind = kindOf(architecture, raw);
   if (kind === null) {
     throw new PtunedError(
       'import_refused',
-      `config.json names the architecture ${architecture}; accepted are masked LMs (…ForMaskedLM) and causal LMs (…ForCausalLM, …LMHeadModel).`,
+      `config.json names the architecture ${architecture}; accepted are masked LMs (…ForMaskedLM), causal LMs (…ForCausalLM, …LMHeadModel) and encoder-decoder LMs (…ForConditionalGeneration).`,
     );
   }
   return { kind, architecture, raw };
@@ -89,53 +82,17 @@ export function readConfigJson(directory: string): LmConfig {
 const causalTypes = /^(gpt|llama|opt|mistral|qwen|gemma|phi|bloom|falcon|smollm|xglm|codegen|mpt|stablelm|xlnet)/;
 const maskedTypes = /^(bert|roberta|albert|distilbert|electra|deberta|modernbert|xlm-roberta|camembert|mpnet)/;
 
-function kindOf(architecture: string, modelType: string): LmConfig['kind'] | null {
+function kindOf(architecture: string, raw: Record<string, unknown>): LmKind | null {
+  // XLM and FlauBERT say here what their …WithLMHeadModel is.
+  if (raw.causal === false) return 'masked';
+  const modelType = String(raw.model_type ?? '');
   if (/(ForMaskedLM|ForPreTraining)$/.test(architecture)) return 'masked';
-  if (/(ForCausalLM|LMHeadModel|LMHead)$/.test(architecture)) return 'causal';
+  const generating = raw.is_encoder_decoder === true ? 'seq2seq' : 'causal';
+  if (/(ForCausalLM|ForConditionalGeneration|LMHeadModel|LMHead|MTModel)$/.test(architecture)) return generating;
   if (/For[A-Z]/.test(architecture)) return null;
+  if (raw.is_encoder_decoder === true) return generating;
   if (causalTypes.test(modelType)) return 'causal';
   return maskedTypes.test(modelType) ? 'masked' : null;
-}
-
-function findGraph(directory: string): string {
-  const candidates = ['model.onnx', 'onnx/model.onnx'];
-  const found = candidates.find((one) => existsSync(join(directory, one)));
-  if (found === undefined)
-    throw new PtunedError('missing_file', `${directory} has neither ${candidates.join(' nor ')}.`);
-  return found;
-}
-
-function checkRead(model: Model, graphPath: string): void {
-  try {
-    checkGraph(model.graph, `reading ${graphPath}`);
-  } catch (error) {
-    throw new PtunedError('damaged_model', (error as Error).message, { cause: error });
-  }
-}
-
-/** External data must lie inside the model's folder, exist, and be long enough. */
-function checkWeightFiles(model: Model, directory: string): void {
-  for (const [name, tensor] of model.graph.initializers) {
-    if (!isExternal(tensor.data)) continue;
-    const { location, offset, length } = tensor.data;
-    if (location.startsWith('/') || location.split(/[/\\]/).includes('..')) {
-      throw new PtunedError('import_refused', `Weight "${name}" refers to "${location}", outside the model's folder.`);
-    }
-    const path = join(directory, location);
-    if (!existsSync(path))
-      throw new PtunedError(
-        'missing_file',
-        `Weight "${name}" is in "${location}", which is missing beside the graph.`,
-        { details: { file: location } },
-      );
-    const { size } = statSync(path);
-    if (offset + length > size) {
-      throw new PtunedError(
-        'damaged_model',
-        `Weight "${name}" ends at byte ${offset + length} of "${location}", which has ${size} bytes.`,
-      );
-    }
-  }
 }
 
 function modelInput(input: ValueInfo): ModelInput {
@@ -154,6 +111,8 @@ const roles: Record<string, InputRole> = {
   attention_mask: 'attention_mask',
   position_ids: 'position_ids',
   token_type_ids: 'token_type_ids',
+  decoder_input_ids: 'decoder_input_ids',
+  decoder_attention_mask: 'decoder_attention_mask',
 };
 
 function roleOf(input: ValueInfo): InputRole {

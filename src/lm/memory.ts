@@ -25,6 +25,7 @@ export function estimateMemory(program: Program, request: InspectionRequest): Me
   const bindings = new Map([
     ['batch', request.batch],
     ['sequence', request.length],
+    ['decoder_sequence', request.length],
     ['rows', tableRows],
   ]);
   let weights = 0;

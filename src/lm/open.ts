@@ -12,7 +12,7 @@ import type { Lm, LmOptions, Scorer, Trainer } from './types.ts';
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
 export async function openLm(manifest: ModelManifest, options: LmOptions): Promise<Lm> {
   const inspected = inspectDirectory(manifest.directory);
-  if (inspected.embedding.width !== manifest.embedding.width || inspected.graphPath !== manifest.graph) {
+  if (inspected.embedding.width !== manifest.embedding.width || inspected.files[0]!.path !== manifest.graph) {
     throw new PtunedError(
       'model_mismatch',
       `${manifest.directory} holds another LM than was imported as "${manifest.id}".`,

@@ -1,10 +1,9 @@
 /** Everything about an LM's folder that decides whether and how it trains. Runs where the import runs. */
 import { existsSync } from 'node:fs';
-import { join, relative, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { lowerings } from '../autodiff/lower/registry.ts';
 import { PtunedError } from '../errors.ts';
 import type { Inspection, InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
-import { readModel } from '../onnx/decode.ts';
 import { describeNode, type Model, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import type { Candidates } from '../tasks/types.ts';
@@ -19,8 +18,7 @@ export function inspectModel(directory: string, request: InspectionRequest): Ins
   const folder = resolve(directory);
   if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
   const lm = inspectDirectory(folder);
-  const path = join(folder, lm.graphPath);
-  const read = readModel(path, relative(lm.graphDirectory, path));
+  const read = lm.files.map((file) => file.model);
   const weights = weightsOf(lm.model.graph);
   const { counts, missing, straightThrough } = gradientPathOf(lm);
   const lookup = lm.model.graph.nodes.find((node) => node.name === lm.embedding.node);
@@ -32,9 +30,9 @@ export function inspectModel(directory: string, request: InspectionRequest): Ins
     parameters: weights.parameters,
     weightBytes: weights.bytes,
     precision: weights.precision,
-    opsets: Object.fromEntries([...read.opsets].map(([domain, version]) => [domain || 'ai.onnx', version])),
-    exporter: read.producer || 'not named in the file',
-    nodes: read.graph.nodes.length,
+    opsets: Object.fromEntries([...read[0]!.opsets].map(([domain, version]) => [domain || 'ai.onnx', version])),
+    exporter: read.map((one) => one.producer).join(', ') || 'not named in the file',
+    nodes: nodesOf(read).length,
     inputs: [...lm.inputs],
     logits: lm.logits,
     vocabularySize: lm.vocabularySize,
@@ -60,19 +58,26 @@ function memoryOf(lm: Inspected, request: InspectionRequest): MemoryEstimate {
   return estimateMemory(trainProgram(lm, candidates), request);
 }
 
-function rewrites(read: Model, prepared: Model): string[] {
+function nodesOf(models: readonly Model[]): Node[] {
+  return models.flatMap((one) => one.graph.nodes);
+}
+
+function rewrites(read: readonly Model[], prepared: Model): string[] {
   const list: string[] = [];
-  const [from, to] = [read.opsets.get(''), prepared.opsets.get('')];
-  if (from !== to) list.push(`opset ${from} read as ${to}`);
-  if (read.functions.length > 0) list.push(`${plural(read.functions.length, 'function')} inlined`);
-  const branches = countOf(read.graph.nodes, 'If') - countOf(prepared.graph.nodes, 'If');
+  const to = prepared.opsets.get('');
+  const from = new Set(read.map((one) => one.opsets.get('')));
+  from.delete(to);
+  if (from.size > 0) list.push(`opset ${[...from].join(', ')} read as ${to}`);
+  const functions = read.reduce((sum, one) => sum + one.functions.length, 0);
+  if (functions > 0) list.push(`${plural(functions, 'function')} inlined`);
+  const branches = countOf(nodesOf(read), 'If') - countOf(prepared.graph.nodes, 'If');
   if (branches > 0) list.push(`${plural(branches, 'If')} replaced by the branch that is always taken`);
-  const halves = [...read.graph.initializers.values()].map((one) => one.dtype);
+  const halves = read.flatMap((one) => [...one.graph.initializers.values()].map(({ dtype }) => dtype));
   for (const half of ['float16', 'bfloat16'] as const)
     if (halves.includes(half)) list.push(`${half} computed as float32`);
   for (const key of lowerings.keys()) {
     // Those that hide the word embedding are rewritten while the graph is read.
-    const count = Math.max(countOf(read.graph.nodes, key), countOf(prepared.graph.nodes, key));
+    const count = Math.max(countOf(nodesOf(read), key), countOf(prepared.graph.nodes, key));
     if (count > 0) list.push(`${count} ${key} written as primitives`);
   }
   return list;

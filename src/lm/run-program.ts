@@ -46,11 +46,15 @@ export function batchFeeds(
   weights: Float32Array = new Float32Array(batch.rows).fill(1 / batch.rows),
 ): Record<string, Feed> {
   const whole = [batch.rows, batch.length];
+  const { decoder } = batch;
   return {
     [feeds.ids]: { dtype: 'int64', dims: whole, data: batch.ids },
     [feeds.mask]: { dtype: 'int64', dims: whole, data: batch.mask },
     [feeds.slots]: { dtype: 'int64', dims: whole, data: batch.slots },
     [feeds.targets]: { dtype: 'int64', dims: [batch.rows, 1], data: batch.targets },
+    ...(decoder === undefined
+      ? {}
+      : { [feeds.decoderIds]: { dtype: 'int64', dims: [batch.rows, decoder.length], data: decoder.ids } }),
     [feeds.table]: { dtype: 'float32', dims: [table.rows, table.width], data: table.values },
     [feeds.weights]: { dtype: 'float32', dims: [batch.rows, 1], data: weights },
     ...(labels === undefined ? {} : { [feeds.labels]: { dtype: 'int64', dims: [batch.rows, 1], data: labels } }),

@@ -19,8 +19,10 @@ export interface LmBatch {
   mask: BigInt64Array;
   /** Row of the prompt table that replaces the word embedding here, -1 for none. */
   slots: BigInt64Array;
-  /** Position whose logits are read. */
+  /** Position whose logits are read; of the decoder where there is one. */
   targets: BigInt64Array;
+  /** What an encoder-decoder LM's decoder is given, right-padded [rows, length]. */
+  decoder?: { length: number; ids: BigInt64Array };
   /**
    * Keys and values before each row's first token, null for a row without; predictions only. Rows may have prefixes of
    * different lengths. A training step has one prefix, its table, for all rows.

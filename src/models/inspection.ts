@@ -1,5 +1,7 @@
 /** What `ptuned models inspect` tells of an LM before anyone registers it. Made by src/lm/report.ts. */
+
 import type { ModelInput } from './manifest.ts';
+import type { LmKind } from './schema.ts';
 
 export interface InspectionRequest {
   /** Rows of a batch and tokens of a row, pseudo tokens included, that the memory is estimated for. */
@@ -18,7 +20,7 @@ export interface MemoryEstimate extends InspectionRequest {
 
 export interface Inspection {
   directory: string;
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   architecture: string;
   parameters: number;
   weightBytes: number;

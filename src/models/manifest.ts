@@ -1,6 +1,15 @@
 /** What is known of a frozen LM once it was imported. Written by src/lm/import.ts, read by everyone. */
 
-export type InputRole = 'input_ids' | 'attention_mask' | 'position_ids' | 'token_type_ids' | 'past';
+import type { LmKind } from './schema.ts';
+
+export type InputRole =
+  | 'input_ids'
+  | 'attention_mask'
+  | 'position_ids'
+  | 'token_type_ids'
+  | 'decoder_input_ids'
+  | 'decoder_attention_mask'
+  | 'past';
 
 export interface ModelInput {
   name: string;
@@ -32,12 +41,12 @@ export interface ModelManifest {
   version: 1;
   /** Url-safe, unique in the registry: [A-Za-z0-9._-]+ */
   id: string;
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   /** architectures[0] of config.json, or its model_type. */
   architecture: string;
   /** Absolute path of the directory that was imported; weights stay there. */
   directory: string;
-  /** Relative path of the graph: model.onnx or onnx/model.onnx. */
+  /** Relative path of the graph with the logits: model.onnx, onnx/model.onnx, decoder_model.onnx … */
   graph: string;
   /** Opset of the default domain. */
   opset: number;

@@ -1,5 +1,7 @@
 /** From a row's fields to token ids, slots of pseudo tokens and the position that is read. */
+
 import { PtunedError } from '../errors.ts';
+import type { LmKind } from '../models/schema.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { afterText, type Before, type Join, joinOf, takesSpace, textOf } from './join.ts';
 import { fieldText, type Row, type RowPlace, where } from './place.ts';
@@ -10,7 +12,7 @@ import type { RenderedRow } from './types.ts';
 
 export interface RenderPlan {
   tokenizer: Tokenizer;
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   /** Longest sequence the LM takes. */
   maxLength: number;
   parts: Part[];
@@ -35,7 +37,7 @@ type Part =
  */
 export function compileTemplate(
   template: Template,
-  { tokenizer, kind, maxLength }: { tokenizer: Tokenizer; kind: 'masked' | 'causal'; maxLength: number },
+  { tokenizer, kind, maxLength }: { tokenizer: Tokenizer; kind: LmKind; maxLength: number },
 ): RenderPlan {
   if (kind === 'masked' && tokenizer.special.mask === null) {
     throw new PtunedError(

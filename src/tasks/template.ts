@@ -1,11 +1,13 @@
 /** Checks a template and says what it holds. Rendering rows is in render.ts. */
+
 import { PtunedError } from '../errors.ts';
+import type { LmKind } from '../models/schema.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { afterText, type Before, joinOf, takesSpace, textOf } from './join.ts';
 import type { Segment, Template } from './schema.ts';
 
 /** @throws PtunedError invalid_template naming what is wrong and what is accepted */
-export function checkTemplate(template: Template, kind: 'masked' | 'causal'): void {
+export function checkTemplate(template: Template, kind: LmKind): void {
   const targets = template.flatMap((segment, i) => ('target' in segment ? [i] : []));
   if (targets.length !== 1) {
     throw refuse(`has ${targets.length} targets; exactly one {"target": field} is accepted`);

@@ -48,6 +48,7 @@ export async function readReference(path: string): Promise<Reference> {
   const ids = get('input_ids');
   const [rows, length] = ids.shape as [number, number];
   const prompt = get('prompt');
+  const decoder = tensors.get('decoder_input_ids');
   return {
     batch: {
       rows,
@@ -56,6 +57,7 @@ export async function readReference(path: string): Promise<Reference> {
       mask: get('attention_mask').data as BigInt64Array,
       slots: get('slots').data as BigInt64Array,
       targets: get('target_position').data as BigInt64Array,
+      ...(decoder === undefined ? {} : { decoder: { length: decoder.shape[1]!, ids: decoder.data as BigInt64Array } }),
     },
     labels: get('label').data as BigInt64Array,
     table: { rows: prompt.shape[0]!, width: prompt.shape[1]!, values: prompt.data as Float32Array },

@@ -2,13 +2,15 @@
  * A small deterministic stand-in for a frozen LM: logits are a fixed function of every attended token or prompt row
  * and its distance, so a wrong slot, mask, target or order shows. It notes its runs.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ServingLm } from '../../src/inference/threaded-lm.ts';
 import type { LmBatch, Predictor, PromptTable } from '../../src/lm/types.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
+import type { LmKind } from '../../src/models/schema.ts';
 
 export interface FakeLmOptions {
-  kind: 'masked' | 'causal';
+  kind: LmKind;
   vocabulary: number;
   width: number;
   /** Milliseconds a run takes. */

@@ -1,5 +1,6 @@
 /** Models: frozen base LMs, visible to everyone, and tuned prompts, visible to their owner. */
 import { type Static, Type } from 'typebox';
+import { LmKind } from '../../models/schema.ts';
 import { UnixSeconds } from './common.ts';
 
 export const ModelParams = Type.Object({
@@ -32,7 +33,7 @@ const common = {
   object: Type.Literal('model'),
   created: UnixSeconds,
   owned_by: Type.String({ description: 'ptuned for a base LM, else the owner.' }),
-  kind: Type.Union([Type.Literal('masked'), Type.Literal('causal')]),
+  kind: LmKind,
 };
 
 export const BaseModelObject = Type.Object(

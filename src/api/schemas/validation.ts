@@ -1,5 +1,6 @@
 /** The answer of POST /fine_tuning/validate. */
 import { type Static, Type } from 'typebox';
+import { LmKind } from '../../models/schema.ts';
 
 const FileFindings = Type.Object(
   {
@@ -17,7 +18,7 @@ export const ValidationObject = Type.Object(
   {
     object: Type.Literal('fine_tuning.validation'),
     model: Type.String(),
-    kind: Type.Union([Type.Literal('masked'), Type.Literal('causal')]),
+    kind: LmKind,
     training_file: FileFindings,
     validation_file: Type.Union([FileFindings, Type.Null()]),
     test_file: Type.Union([FileFindings, Type.Null()]),
