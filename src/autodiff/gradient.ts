@@ -8,6 +8,7 @@ import { isFloat } from '../onnx/dtype.ts';
 import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
 import { opKey, type Vjp, type VjpContext } from '../ops/op.ts';
 import { ops } from '../ops/registry.ts';
+import { castLike } from '../ops/shared.ts';
 import { valuesRead } from './prune.ts';
 import { unbroadcast } from './unbroadcast.ts';
 
@@ -124,7 +125,7 @@ function vjpContext(
 function zeros(builder: GraphBuilder, value: string): string {
   const plain = builder.op('Expand', [builder.constant('float32', 0), builder.op('Shape', [value])]);
   const { dtype } = builder.type(value);
-  return dtype === 'float32' || !isFloat(dtype) ? plain : builder.op('CastLike', [plain, value]);
+  return !isFloat(dtype) ? plain : castLike(builder, plain, value);
 }
 
 /** Sum of a value's contributions; computed once and kept as the only contribution. */

@@ -4,10 +4,12 @@
  */
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import type { Dim } from '../onnx/dim.ts';
-import type { Attribute, Graph, Node, Tensor } from '../onnx/ir.ts';
+import { dtypeCode } from '../onnx/dtype.ts';
+import { type Attribute, type Graph, intAttribute, type Node, type Tensor } from '../onnx/ir.ts';
 import { tensorOf, typeOfTensor } from '../onnx/types.ts';
 import { opKey } from '../ops/op.ts';
 import { inferNode } from '../ops/registry.ts';
+import { castLike } from '../ops/shared.ts';
 import { renameValues } from './inline.ts';
 import { lowerings, lowerNode } from './lower/registry.ts';
 
@@ -57,12 +59,24 @@ function replayNode(builder: GraphBuilder, node: Node, options: ReplayOptions): 
     for (const [i, name] of node.outputs.entries()) if (name !== '') renamed.set(name, outputs[i]!);
     return;
   }
-  if (key === 'Identity' && builder.graph.initializers.has(copy.inputs[0]!)) {
-    // Exporters deduplicate tied weights this way.
-    renamed.set(node.outputs[0]!, copy.inputs[0]!);
-    return;
+  const value = sameValue(builder, copy) ?? knownValue(builder, copy, options.dimSource ?? (() => null));
+  if (value === null) builder.append(copy);
+  else if (value !== node.outputs[0]) renamed.set(node.outputs[0]!, value);
+}
+
+/** The value that a node only gives another name: exporters mark tied weights so, and cast what has the type already. */
+function sameValue(builder: GraphBuilder, node: Node): string | null {
+  const [value, like] = node.inputs as [string, string];
+  switch (opKey(node.domain, node.op)) {
+    case 'Identity':
+      return value;
+    case 'Cast':
+      return intAttribute(node, 'to', 0) === dtypeCode(builder.type(value).dtype) ? value : null;
+    case 'CastLike':
+      return castLike(builder, value, like);
+    default:
+      return null;
   }
-  if (!foldKnown(builder, copy, options.dimSource ?? (() => null))) builder.append(copy);
 }
 
 /** A fused op left as it is yields what its primitives would. */
@@ -101,30 +115,21 @@ function inlineBranch(builder: GraphBuilder, branch: Graph, outputs: readonly st
   }
 }
 
-/** Replaces a node by a constant, or by known dimensions. True when the node is not needed any more. */
-function foldKnown(builder: GraphBuilder, node: Node, dimSource: (dim: Dim) => string | null): boolean {
-  if (node.outputs.length !== 1 || node.domain !== '') return false;
+/** A constant, or known dimensions, that stand for what a node yields; null where it has to run. */
+function knownValue(builder: GraphBuilder, node: Node, dimSource: (dim: Dim) => string | null): string | null {
+  if (node.outputs.length !== 1 || node.domain !== '') return null;
   const name = node.outputs[0]!;
   const inputs = node.inputs.map((one) => (one === '' ? null : builder.type(one)));
   const type = inferNode(node, inputs)[0]!;
-  if (type.value === null || type.shape === null || (type.dtype !== 'int64' && type.dtype !== 'bool')) return false;
-  if (!type.shape.every((dim) => typeof dim === 'number')) return false;
+  if (type.value === null || type.shape === null || (type.dtype !== 'int64' && type.dtype !== 'bool')) return null;
+  if (!type.shape.every((dim) => typeof dim === 'number')) return null;
   if (type.value.every((one) => typeof one === 'number')) {
     addInitializers(builder, new Map([[name, tensorOf(type.dtype, type.shape as number[], type.value as number[])]]));
-    return true;
+    return name;
   }
-  if (type.shape.length > 1 || type.value.length === 0) return false;
+  if (type.shape.length > 1 || type.value.length === 0) return null;
   const parts = type.value.map(dimSource);
-  if (!parts.every((part) => part !== null)) return false;
+  if (!parts.every((part) => part !== null)) return null;
   const list = parts.length === 1 ? parts[0]! : builder.op('Concat', parts as string[], { axis: 0 });
-  const source = type.shape.length === 0 ? builder.op('Squeeze', [list, builder.constant('int64', [0])]) : list;
-  builder.append({
-    op: 'Identity',
-    domain: '',
-    name: node.name,
-    inputs: [source],
-    outputs: [name],
-    attributes: new Map(),
-  });
-  return true;
+  return type.shape.length === 0 ? builder.op('Squeeze', [list, builder.constant('int64', [0])]) : list;
 }

@@ -8,10 +8,10 @@ import { PtunedError } from '../errors.ts';
 import type { ModelInput } from '../models/manifest.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { addDims, type Dim, dimKey, shapeText, symbol, unknownDim } from '../onnx/dim.ts';
-import { type DType, dtypeCode } from '../onnx/dtype.ts';
 import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf, typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
+import { castTo } from '../ops/shared.ts';
 import { batch, decoderSequence, feeds, idsInput, idsRead, sequence, tableRows } from './feeds.ts';
 import { type PrefixValues, prefixValues } from './prefix.ts';
 
@@ -155,10 +155,6 @@ function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, { cac
       if (prefix !== null) return prefix.past.get(input.name)!;
       return cached ? pastInput(builder, declared) : emptyPast(builder, declared);
   }
-}
-
-function castTo(builder: GraphBuilder, value: string, dtype: DType): string {
-  return builder.type(value).dtype === dtype ? value : builder.op('Cast', [value], { to: dtypeCode(dtype) });
 }
 
 /** max(cumsum(mask) − 1, 0): positions of tokens counted without padding, on from the prefix where there is one. */

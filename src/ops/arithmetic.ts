@@ -12,7 +12,7 @@ import {
 import { isFloat } from '../onnx/dtype.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { broadcasting, knownElements, knownNumbers, required } from './shared.ts';
+import { broadcasting, castLike, knownElements, knownNumbers, required } from './shared.ts';
 import { scalar } from './unary.ts';
 
 function arithmetic(compute: (x: Dim, y: Dim, float: boolean) => Dim | null): Infer {
@@ -64,7 +64,7 @@ const powVjp: Vjp = (c) => {
     return [b.op('Mul', [c.gradient(0), slope]), null];
   }
   const { dtype } = b.type(x);
-  const power = b.type(e).dtype === dtype ? e : b.op('CastLike', [e, x]);
+  const power = b.type(e).dtype === dtype ? e : castLike(b, e, x);
   const slope = b.op('Mul', [power, b.op('Pow', [x, b.op('Sub', [power, scalar(c, 1)])])]);
   const wrtExponent = b.op('Mul', [c.gradient(0), b.op('Mul', [c.output(0), b.op('Log', [x])])]);
   return [b.op('Mul', [c.gradient(0), slope]), b.type(e).dtype === dtype ? wrtExponent : null];
@@ -74,7 +74,7 @@ const powVjp: Vjp = (c) => {
 const extremumVjp: Vjp = (c) => {
   const b = c.builder;
   const { dtype } = b.type(c.input(0));
-  const hits = c.node.inputs.map((_, i) => b.op('CastLike', [b.op('Equal', [c.input(i), c.output(0)]), c.input(0)]));
+  const hits = c.node.inputs.map((_, i) => castLike(b, b.op('Equal', [c.input(i), c.output(0)]), c.input(0)));
   if (hits.length === 1) return [c.gradient(0)];
   const total = hits.reduce((sum, hit) => b.op('Add', [sum, hit]));
   const share = b.op('Div', [c.gradient(0), total]);
@@ -113,7 +113,7 @@ function pickKnown(operands: TensorType[]): Dim[] | null {
 }
 
 function half(c: VjpContext, i: number): string {
-  const zero = c.builder.op('CastLike', [c.builder.constant('float32', 0), c.input(1)]);
+  const zero = castLike(c.builder, c.builder.constant('float32', 0), c.gradient(0));
   const operands = i === 1 ? [c.gradient(0), zero] : [zero, c.gradient(0)];
   return c.builder.op('Where', [c.input(0), ...operands]);
 }
@@ -176,7 +176,7 @@ export const arithmeticOps: Op[] = [
     infer: (node, inputs) => [
       typeOf(required(node, inputs, 1).dtype, required(node, inputs, 0).shape, required(node, inputs, 0).value),
     ],
-    vjp: (c) => [c.builder.op('CastLike', [c.gradient(0), c.input(0)]), null],
+    vjp: (c) => [castLike(c.builder, c.gradient(0), c.input(0)), null],
   },
 ];
 

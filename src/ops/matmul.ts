@@ -3,7 +3,7 @@ import { type Dim, unknownDim } from '../onnx/dim.ts';
 import { floatAttribute, intAttribute, type Node } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { required } from './shared.ts';
+import { castLike, required } from './shared.ts';
 
 /** Shape of a product whose operands may be transposed; element type of the left one. */
 export function productShape(
@@ -101,7 +101,7 @@ const gemmVjp: Vjp = (c) => {
 };
 
 function betaScalar(c: VjpContext, beta: number): string {
-  return c.builder.op('CastLike', [c.builder.constant('float32', beta), c.gradient(0)]);
+  return castLike(c.builder, c.builder.constant('float32', beta), c.gradient(0));
 }
 
 function transposedProductVjp(c: VjpContext, transA: boolean, transB: boolean, alpha: number): string[] {

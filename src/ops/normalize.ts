@@ -2,7 +2,7 @@
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { likeFirst, normalAxis, required, unsupported } from './shared.ts';
+import { castLike, likeFirst, normalAxis, required, unsupported } from './shared.ts';
 
 function axisConstant(c: VjpContext): string {
   const rank = c.builder.shape(c.input(0)).length;
@@ -56,8 +56,7 @@ const layerNormVjp: Vjp = (c) => {
   if (c.hasGradient(1) || c.hasGradient(2))
     throw unsupported(c.node, 'has a mean or deviation that the logits depend on');
   const axes = b.constant('int64', normalizedAxes(c.node, b.shape(c.input(0)).length));
-  const like = (value: string) =>
-    b.type(c.input(0)).dtype === 'float32' ? value : b.op('CastLike', [value, c.input(0)]);
+  const like = (value: string) => castLike(b, value, c.input(0));
   const [mean, inverse] = [like(c.output(1)), like(c.output(2))];
   const normal = b.op('Mul', [b.op('Sub', [c.input(0), mean]), inverse]);
   const d = b.op('Mul', [c.gradient(0), c.input(1)]);

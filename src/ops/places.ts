@@ -1,6 +1,7 @@
 /** Gradients of ops that move or copy elements: shapes of other values, and scattering back to where elements came from. */
 import { isFloat } from '../onnx/dtype.ts';
 import type { VjpContext } from './op.ts';
+import { castLike } from './shared.ts';
 
 /** Zeros of the shape and element type of the gradient of `like`. */
 export function zerosLike(c: VjpContext, like: string): string {
@@ -8,7 +9,7 @@ export function zerosLike(c: VjpContext, like: string): string {
   const zeros = b.op('Expand', [b.constant('float32', 0), b.op('Shape', [like])]);
   const { dtype } = b.type(like);
   // The gradient of a rounded value is a float.
-  return dtype === 'float32' || !isFloat(dtype) ? zeros : b.op('CastLike', [zeros, like]);
+  return !isFloat(dtype) ? zeros : castLike(b, zeros, like);
 }
 
 /**

@@ -3,7 +3,7 @@ import { type Dim, productOf, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { knownNumbers, normalAxis, required } from './shared.ts';
+import { castLike, knownNumbers, normalAxis, required } from './shared.ts';
 
 /** Axes of a reduction counted from the front; null when they are not known before the run. */
 function reducedAxes(node: Node, inputs: (TensorType | null)[], rank: number): number[] | null {
@@ -51,12 +51,12 @@ function stretched(c: VjpContext, value: string): string {
 /** Elements per result, of the input's element type. */
 function reducedCount(c: VjpContext): string {
   const b = c.builder;
-  const size = (value: string) => b.op('CastLike', [b.op('Size', [value]), c.input(0)]);
+  const size = (value: string) => castLike(b, b.op('Size', [value]), c.input(0));
   const shape = b.shape(c.input(0));
   const inputs = c.node.inputs.map((name) => (name === '' ? null : b.type(name)));
   const axes = reducedAxes(c.node, inputs, shape.length);
   const count = axes === null ? null : productOf(axes.map((axis) => shape[axis]!));
-  if (typeof count === 'number') return b.op('CastLike', [b.constant('float32', count), c.input(0)]);
+  if (typeof count === 'number') return castLike(b, b.constant('float32', count), c.input(0));
   return b.op('Div', [size(c.input(0)), size(c.output(0))]);
 }
 
@@ -66,7 +66,7 @@ const meanVjp: Vjp = (c) => [stretched(c, c.builder.op('Div', [c.gradient(0), re
 /** Equal shares among the elements that reach the extremum. */
 const extremumVjp: Vjp = (c) => {
   const b = c.builder;
-  const hits = b.op('CastLike', [b.op('Equal', [c.input(0), withKeptAxes(c, c.output(0))]), c.input(0)]);
+  const hits = castLike(b, b.op('Equal', [c.input(0), withKeptAxes(c, c.output(0))]), c.input(0));
   const axes = c.node.inputs[1] ?? '';
   const count = b.op('ReduceSum', axes === '' ? [hits] : [hits, axes], { keepdims: 1 });
   return [b.op('Mul', [hits, b.op('Div', [withKeptAxes(c, c.gradient(0)), count])]), null];
@@ -81,7 +81,7 @@ export const reduceOps: Op[] = [
     name: 'ReduceSumSquare',
     infer: reduceInfer,
     vjp: (c) => {
-      const two = c.builder.op('CastLike', [c.builder.constant('float32', 2), c.input(0)]);
+      const two = castLike(c.builder, c.builder.constant('float32', 2), c.input(0));
       return [c.builder.op('Mul', [c.builder.op('Mul', [c.input(0), two]), withKeptAxes(c, c.gradient(0))]), null];
     },
   },
@@ -91,7 +91,7 @@ export const reduceOps: Op[] = [
     vjp: (c) => {
       const b = c.builder;
       // The norm of zeros has no derivative; 0 is a subgradient, and PyTorch's choice.
-      const zero = b.op('CastLike', [b.constant('float32', 0), c.input(0)]);
+      const zero = castLike(b, b.constant('float32', 0), c.input(0));
       const share = b.op('Div', [c.gradient(0), c.output(0)]);
       const safe = b.op('Where', [b.op('Equal', [c.output(0), zero]), zero, share]);
       return [b.op('Mul', [c.input(0), withKeptAxes(c, safe)]), null];

@@ -1,7 +1,8 @@
 /** Inference helpers that several families share. */
 import { PtunedError } from '../errors.ts';
+import type { GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, sameShape, unknownDim } from '../onnx/dim.ts';
-import type { DType } from '../onnx/dtype.ts';
+import { type DType, dtypeCode } from '../onnx/dtype.ts';
 import { describeNode, type Node } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer } from './op.ts';
@@ -71,4 +72,17 @@ export function unsupported(node: Node, what: string): PtunedError {
   return new PtunedError('unsupported_op', `${describeNode(node)} ${what}.`, {
     details: { op: node.op, domain: node.domain, node: node.name },
   });
+}
+
+/** `value` in another element type; the value itself where it has it. */
+export function castTo(builder: GraphBuilder, value: string, dtype: DType): string {
+  return builder.type(value).dtype === dtype ? value : builder.op('Cast', [value], { to: dtypeCode(dtype) });
+}
+
+/**
+ * {@link castTo} the element type of `like`. CastLike itself is a function to the runtime, which writes it out when a
+ * session opens and then checks the whole graph again, for each one: seconds for an LM of thirty layers.
+ */
+export function castLike(builder: GraphBuilder, value: string, like: string): string {
+  return castTo(builder, value, builder.type(like).dtype);
 }

@@ -1,5 +1,6 @@
 /** EmbedLayerNormalization: word, position and segment embeddings, added up and normalized. */
 import { floatAttribute, intAttribute } from '../../onnx/ir.ts';
+import { castLike } from '../../ops/shared.ts';
 import type { LowerContext, LoweringFamily } from './lower.ts';
 
 /** Positions given, or 0 … sequence − 1. */
@@ -13,7 +14,7 @@ function positionIds(c: LowerContext, ids: string): string {
 /** Tokens per row, int32 [batch]. */
 function maskIndex(c: LowerContext, ids: string): string {
   const mask = c.input(7);
-  const counted = mask === null ? c.op('Mul', [ids, c.op('CastLike', [c.builder.constant('int64', 0), ids])]) : mask;
+  const counted = mask === null ? c.op('Mul', [ids, castLike(c.builder, c.builder.constant('int64', 0), ids)]) : mask;
   return c.op('ReduceSum', [c.op('Cast', [counted], { to: 6 }), c.ints([1])], { keepdims: 0 });
 }
 

@@ -3,6 +3,7 @@ import { PtunedError } from '../../errors.ts';
 import type { GraphBuilder } from '../../onnx/builder.ts';
 import { describeNode, type Node } from '../../onnx/ir.ts';
 import { opKey } from '../../ops/op.ts';
+import { castLike } from '../../ops/shared.ts';
 import { activationLowerings } from './activation.ts';
 import { attentionLowerings } from './attention.ts';
 import { embeddingLowerings } from './embedding.ts';
@@ -46,7 +47,7 @@ function contextOf(builder: GraphBuilder, node: Node): LowerContext {
     scalar(value, like) {
       const { dtype } = builder.type(like);
       if (dtype === 'float32' || dtype === 'float16' || dtype === 'float64') return builder.constant(dtype, value);
-      return builder.op('CastLike', [builder.constant('float32', value), like]);
+      return castLike(builder, builder.constant('float32', value), like);
     },
     ints: (values) => builder.constant('int64', values),
   };
