@@ -70,6 +70,7 @@ function resultObject(result: JobResult): NonNullable<JobObject['result']> {
     seconds: result.seconds,
     rows: result.rows,
     prompt_sha256: result.promptSha256,
+    ...(result.words === undefined ? {} : { words: result.words }),
   };
 }
 

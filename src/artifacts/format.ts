@@ -3,6 +3,7 @@
 import type { JobResult, Metrics } from '../jobs/contract.ts';
 import type { ResolvedMethod } from '../jobs/method.ts';
 import type { ModelFile } from '../models/manifest.ts';
+import type { PromptPlace } from '../models/past.ts';
 import type { LmKind } from '../models/schema.ts';
 
 export interface ArtifactManifest {
@@ -20,7 +21,10 @@ export interface ArtifactManifest {
   /** sha256 of the training, validation and test files as uploaded. */
   data: { train: string; validation: string | null; test: string | null };
   virtualTokens: number;
+  /** Numbers a row of the prompt has: the LM's embedding width, or that of its keys and values. */
   width: number;
+  /** Where the prompt enters the LM; absent (before there was a choice): embeddings. */
+  place?: PromptPlace;
   step: number;
   metrics: Metrics;
   /** Null for a checkpoint. */

@@ -22,9 +22,8 @@ const schema = Compile(
     base: Type.Object({ id: text, hash: text, tokenizerSha256: text }),
     kind: LmKind,
     method: Type.Object({
-      type: Type.Literal('p_tuning'),
+      type: text,
       template: Type.Array(Type.Object({}), { minItems: 1 }),
-      encoder: Type.Object({ type: text, layers: Type.Integer() }),
       task: Type.Object({ type: Type.Union([Type.Literal('cloze'), Type.Literal('classification')]), metric: text }),
       hyperparameters: Type.Object({}),
     }),
@@ -36,6 +35,7 @@ const schema = Compile(
     }),
     virtualTokens: Type.Integer({ minimum: 1 }),
     width: Type.Integer({ minimum: 1 }),
+    place: Type.Optional(Type.Union([Type.Literal('embeddings'), Type.Literal('past')])),
     step: count,
     metrics,
     result: Type.Union([Type.Object({}), Type.Null()]),

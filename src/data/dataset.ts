@@ -4,8 +4,8 @@ import type { ModelManifest } from '../models/manifest.ts';
 import { fieldText, type Row, where } from '../tasks/place.ts';
 import { type CompiledTask, compileTask, type Label } from '../tasks/registry.ts';
 import { compileTemplate, type RenderPlan, renderRow } from '../tasks/render.ts';
-import type { Task, Template } from '../tasks/schema.ts';
-import { checkTemplate, inputFields, manualTemplate, targetField } from '../tasks/template.ts';
+import type { Task, Template, VirtualSegment } from '../tasks/schema.ts';
+import { checkTemplate, inputFields, manualTemplate, targetField, withPrefix } from '../tasks/template.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { createCompactor } from './compact.ts';
@@ -56,6 +56,8 @@ export interface DatasetOptions {
   model: Pick<ModelManifest, 'kind' | 'maxLength' | 'vocabularySize'>;
   tokenizer: Tokenizer;
   template: Template;
+  /** Pseudo tokens that stand before every row as keys and values. */
+  prefix?: VirtualSegment | null;
   task: Task;
   /** Words of allowed_words_file. */
   allowedWords?: readonly string[] | null;
@@ -65,11 +67,13 @@ export interface DatasetOptions {
  * Compiles what all rows share, the manual prompt included. @throws PtunedError invalid_template, template_too_long,
  * target_not_one_token, verbalizer_conflict
  */
-export function planDataset({ model, tokenizer, template, task, allowedWords = null }: DatasetOptions): DatasetPlan {
-  checkTemplate(template, model.kind);
+export function planDataset(options: DatasetOptions): DatasetPlan {
+  const { model, tokenizer, template, prefix = null, task, allowedWords = null } = options;
+  checkTemplate(template, model.kind, prefix);
   const lm = { tokenizer, kind: model.kind, maxLength: model.maxLength };
-  const render = compileTemplate(template, lm);
-  const words = manualTemplate(template);
+  const render = compileTemplate(template, lm, prefix?.virtual);
+  // Without its prefix a template is a manual prompt as it stands.
+  const words = manualTemplate(withPrefix(template, prefix)) ?? (prefix === null ? null : template);
   const { targetAfterSpace } = render;
   return {
     render,

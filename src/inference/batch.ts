@@ -1,13 +1,20 @@
 /** Which waiting rows run together, and their batch: tables stacked, slots moved to where each row's table begins. */
 import { padBatch } from '../data/batches.ts';
 import type { LmBatch, PromptTable } from '../lm/types.ts';
+import type { PromptPlace } from '../models/past.ts';
 import type { RenderedRow } from '../tasks/types.ts';
+
+/** A tuned prompt and where it enters the LM. */
+export interface Prompt {
+  place: PromptPlace;
+  table: PromptTable;
+}
 
 /** One row of a request. */
 export interface Ticket {
   row: RenderedRow;
-  /** The tuned prompt whose rows the slots mean; null for a base LM. */
-  prompt: PromptTable | null;
+  /** The tuned prompt whose rows the slots mean, or that stands before the row; null for a base LM. */
+  prompt: Prompt | null;
   /** Tokens that may be generated behind the row; 0 when only the logits at the target are read. */
   grows: number;
   /** Reads logits [vocabulary], valid during the call. Returns the token to go on with, or null: the row is done. */
@@ -57,7 +64,7 @@ export function tokensOf({ row, grows }: Ticket): number {
 
 /**
  * The rows as one right-padded batch [rows, longest row] and the tables of their tuned prompts, each once, as one
- * table [sum of rows, width]. Without any tuned prompt the table is one row of zeros that no slot names.
+ * table [sum of rows, width]; rows with a prefix have it beside them. Without any tuned prompt the table is one row of zeros that no slot names.
  */
 export function assemble(
   tickets: readonly Ticket[],
@@ -66,16 +73,21 @@ export function assemble(
 ): { batch: LmBatch; table: PromptTable } {
   const offsets = new Map<PromptTable, number>();
   let rows = 0;
-  for (const { prompt } of tickets) {
-    if (prompt === null || offsets.has(prompt)) continue;
-    offsets.set(prompt, rows);
-    rows += prompt.rows;
+  const tables = tickets.map(({ prompt }) => (prompt?.place === 'embeddings' ? prompt.table : null));
+  const prefixes = tickets.map(({ prompt }) => (prompt?.place === 'past' ? prompt.table : null));
+  for (const table of tables) {
+    if (table === null || offsets.has(table)) continue;
+    offsets.set(table, rows);
+    rows += table.rows;
   }
   const values = new Float32Array(Math.max(rows, 1) * width);
   for (const [prompt, offset] of offsets) values.set(prompt.values, offset * width);
-  const shifted = tickets.map(({ row, prompt }) => {
-    const offset = prompt === null ? 0 : offsets.get(prompt)!;
+  const shifted = tickets.map(({ row }, i) => {
+    const offset = tables[i] === null ? 0 : offsets.get(tables[i]!)!;
     return offset === 0 ? row : { ...row, slots: row.slots.map((slot) => (slot < 0 ? -1 : slot + offset)) };
   });
-  return { batch: padBatch(shifted, pad).batch, table: { rows: Math.max(rows, 1), width, values } };
+  const { batch } = padBatch(shifted, pad);
+  const isPlain = prefixes.every((prefix) => prefix === null);
+  const table = { rows: Math.max(rows, 1), width, values };
+  return { batch: isPlain ? batch : { ...batch, prefixes }, table };
 }

@@ -3,14 +3,15 @@ import { promptFile, wordsFile } from '../artifacts/prompt.ts';
 import { notFound } from '../artifacts/read.ts';
 import type { ArtifactStore, LoadedPrompt } from '../artifacts/store.ts';
 import { PtunedError } from '../errors.ts';
-import type { PromptTable } from '../lm/types.ts';
 import type { ModelManifest } from '../models/manifest.ts';
+import { type PromptPlace, promptWidth } from '../models/past.ts';
 import { compileTask } from '../tasks/registry.ts';
 import { compileTemplate, type RenderPlan } from '../tasks/render.ts';
 import { inputFields, targetField, virtualTokens } from '../tasks/template.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Prompt } from './batch.ts';
 import { type Cache, createCache } from './cache.ts';
 import type { Limits } from './limits.ts';
 import { verifyFiles } from './verify.ts';
@@ -23,7 +24,7 @@ export interface ModelSource {
 export interface Tuned {
   owner: string;
   base: { id: string; hash: string; tokenizerSha256: string };
-  table: PromptTable;
+  prompt: Prompt;
   plan: RenderPlan;
   /** Fields an input must have. */
   fields: string[];
@@ -102,6 +103,9 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
   };
 }
 
+/** Tokens of a prompt [rows] that stand before every row and not in its template. */
+const tokensBefore: Record<PromptPlace, (rows: number) => number> = { embeddings: () => 0, past: (rows) => rows };
+
 function compile(
   { manifest, table, rows, width }: LoadedPrompt,
   base: ModelManifest,
@@ -109,20 +113,24 @@ function compile(
   allowedWords: readonly string[] | null,
 ): Tuned {
   const { template, task } = manifest.method;
-  if (virtualTokens(template) !== rows || width !== base.embedding.width) {
+  const place = manifest.place ?? 'embeddings';
+  const wanted = promptWidth(place, base);
+  const before = tokensBefore[place](rows);
+  const tokens = before + virtualTokens(template);
+  if (tokens !== rows || width !== wanted) {
     throw new PtunedError(
       'damaged_artifact',
-      `${promptFile} of ${manifest.id} is [${rows},${width}]; its template and LM need [${virtualTokens(template)},${base.embedding.width}].`,
+      `${promptFile} of ${manifest.id} is [${rows},${width}]; its template and LM need [${tokens},${wanted}].`,
     );
   }
-  const plan = compileTemplate(template, { tokenizer, kind: base.kind, maxLength: base.maxLength });
+  const plan = compileTemplate(template, { tokenizer, kind: base.kind, maxLength: base.maxLength }, before);
   const restricted = task.type === 'classification' || task.allowed_words !== undefined || allowedWords !== null;
   const { vocabularySize } = base;
   const compiled = { tokenizer, vocabularySize, targetAfterSpace: plan.targetAfterSpace, allowedWords };
   return {
     owner: manifest.owner,
     base: manifest.base,
-    table: { rows, width, values: table },
+    prompt: { place, table: { rows, width, values: table } },
     plan,
     fields: inputFields(template),
     target: targetField(template),
@@ -143,7 +151,7 @@ async function readWords(artifacts: ArtifactStore, { manifest }: LoadedPrompt): 
 }
 
 /** Bytes of an entry, roughly: numbers exactly, names at two bytes a character with a string's overhead. */
-function weigh({ table, candidates }: Tuned): number {
+function weigh({ prompt: { table }, candidates }: Tuned): number {
   const names = candidates?.names.reduce((sum, name) => sum + 2 * name.length + 24, 0) ?? 0;
   const numbers = (candidates?.ids.byteLength ?? 0) + (candidates?.weights.byteLength ?? 0);
   return table.values.byteLength + numbers + names + 4096;

@@ -1,8 +1,7 @@
 /** One generated continuation: chooses tokens, builds the text, and says when it ends. */
-import type { PromptTable } from '../lm/types.ts';
 import type { Candidates, RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Ticket } from './batch.ts';
+import type { Prompt, Ticket } from './batch.ts';
 import { candidateScores, highest, logSoftmax } from './probabilities.ts';
 import { createSampler, type SamplingOptions } from './sampling.ts';
 import type { Logprobs } from './schema.ts';
@@ -33,7 +32,7 @@ export interface Completion {
 
 export interface CompletionInput {
   row: RenderedRow;
-  prompt: PromptTable | null;
+  prompt: Prompt | null;
   tokenizer: Tokenizer;
   /** The first token is chosen among these; null leaves it free. */
   first: Candidates | null;

@@ -36,16 +36,22 @@ export function renderText(served: Served, text: string, place: string): Rendere
   return checked(served, plainRow(ids, ids.length - 1), place);
 }
 
+/** Tokens a row may reach; a tuned prompt may have some before it. */
+export function longestOf({ base, tuned }: Served): number {
+  return tuned?.plan.maxLength ?? base.maxLength;
+}
+
 /** Throws template_too_long when a row of `length` tokens and `wanted` generated ones do not fit the LM. */
-export function checkLength({ base }: Served, length: number, wanted: number, place: string): void {
+export function checkLength(served: Served, length: number, wanted: number, place: string): void {
   // The last generated token is not run itself.
   const total = length + Math.max(0, wanted - 1);
-  if (total <= base.maxLength) return;
+  const longest = longestOf(served);
+  if (total <= longest) return;
   const found =
     wanted > 1
       ? `${place} has ${length} tokens and max_tokens is ${wanted}, together ${length + wanted}`
       : `${place} is ${length} tokens long`;
-  throw new PtunedError('template_too_long', `${found}; "${base.id}" takes at most ${base.maxLength}.`, {
+  throw new PtunedError('template_too_long', `${found}; "${served.base.id}" takes at most ${longest}.`, {
     param: place,
   });
 }

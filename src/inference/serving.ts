@@ -81,7 +81,7 @@ export async function scoreAll<T>(
       results[index] = read(logits);
       return null;
     };
-    return { row, prompt: served.tuned?.table ?? null, grows: 0, take };
+    return { row, prompt: served.tuned?.prompt ?? null, grows: 0, take };
   });
   await residents.lane(served.base).submit('score', tickets, signal);
   return results;

@@ -44,6 +44,8 @@ export interface JobResult {
   rows: Record<'train' | 'dev' | 'test', { used: number; shortened: number; dropped: number }>;
   /** sha256 of the folded prompt table (float32 little-endian). */
   promptSha256: string;
+  /** The prompt word by word, where its method chooses words. */
+  words?: string[];
 }
 
 export interface Progress {

@@ -1,5 +1,5 @@
 /** What each preset chooses for every hyperparameter, given the size of the data. One record a preset. */
-import type { ResolvedHyperparameters } from './method.ts';
+import type { ResolvedHyperparameters, ResolvedLength } from './hyperparameters.ts';
 
 export type PresetName = ResolvedHyperparameters['preset'];
 
@@ -11,10 +11,16 @@ export interface Sizes {
   stepsPerEpoch: number;
 }
 
+/** What is trained: an encoder's weights, rows that stand among word embeddings, or keys and values themselves. */
+export type RateName = 'encoder' | 'rows' | 'keys_and_values';
+
 export interface Preset {
   batchSize(trainRows: number): number;
-  choose(sizes: Sizes): Omit<ResolvedHyperparameters, 'preset' | 'batch_size'>;
+  learningRates: Readonly<Record<RateName, number>>;
+  choose(sizes: Sizes): Omit<ResolvedHyperparameters, 'preset' | 'batch_size' | 'learning_rate'>;
 }
+
+const sameRate = (rate: number): Preset['learningRates'] => ({ encoder: rate, rows: rate, keys_and_values: rate });
 
 /** Steps `auto` aims at: small prompts on small data are trained by then (p-tuning.md: 6 to 14 epochs of 50). */
 const autoSteps = 450;
@@ -25,12 +31,12 @@ const autoPatienceSteps = 250;
 
 const auto: Preset = {
   batchSize: (trainRows) => Math.min(trainRows, trainRows < 128 ? 8 : 16),
+  learningRates: { encoder: 1e-3, rows: 1e-2, keys_and_values: 1e-2 },
   choose({ devRows, batchSize, stepsPerEpoch }) {
     const epochs = Math.max(5, Math.ceil(autoSteps / stepsPerEpoch));
     const totalSteps = Math.min(epochs * stepsPerEpoch, autoMostSteps);
     const interval = autoInterval(stepsPerEpoch, Math.ceil(devRows / batchSize), totalSteps);
     return {
-      learning_rate: 1e-3,
       n_epochs: epochs,
       max_steps: epochs * stepsPerEpoch > totalSteps ? totalSteps : null,
       optimizer: 'adam',
@@ -62,8 +68,8 @@ function autoInterval(stepsPerEpoch: number, devBatches: number, totalSteps: num
 /** The paper's LAMA code (p-tuning.md), with its three faults corrected. */
 const lama: Preset = {
   batchSize: (trainRows) => Math.min(trainRows, 8),
+  learningRates: sameRate(1e-5),
   choose: () => ({
-    learning_rate: 1e-5,
     n_epochs: 100,
     max_steps: null,
     optimizer: 'adam',
@@ -81,8 +87,8 @@ const lama: Preset = {
 /** The paper's few-shot SuperGLUE code, as far as it concerns the prompt (the LM stays frozen here). */
 const fewShot: Preset = {
   batchSize: (trainRows) => Math.min(trainRows, 16),
+  learningRates: sameRate(1e-4),
   choose: ({ stepsPerEpoch }) => ({
-    learning_rate: 1e-4,
     n_epochs: Math.ceil(250 / stepsPerEpoch),
     max_steps: 250,
     optimizer: 'adamw',
@@ -98,6 +104,21 @@ const fewShot: Preset = {
 };
 
 export const presets: Record<PresetName, Preset> = { auto, lama, 'few-shot': fewShot };
+
+/** Steps of a search: each tries many tokens in one place, and scores dev as training does. */
+const searchSteps = 100;
+const searchInterval = 10;
+
+/** A search's length: every ten steps dev is scored, and after half of all steps without a gain it ends. */
+export function searchLength({ stepsPerEpoch }: Sizes): Omit<ResolvedLength, 'preset' | 'batch_size'> {
+  return {
+    n_epochs: Math.ceil(searchSteps / stepsPerEpoch),
+    max_steps: searchSteps,
+    evaluate_every: searchInterval,
+    patience: searchSteps / searchInterval / 2,
+    drop_last: false,
+  };
+}
 
 function roundTo(value: number, digits: number): number {
   return Number(value.toFixed(digits));

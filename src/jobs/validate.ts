@@ -7,11 +7,12 @@ import { readWords } from '../data/jsonl.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
 import type { ModelRegistry } from '../models/registry.ts';
-import { initialTokens } from '../tasks/template.ts';
+import { initialTokens, withPrefix } from '../tasks/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { JobSpec } from './contract.ts';
-import { resolveMethod } from './defaults.ts';
+import { methodPath, resolveMethod } from './defaults.ts';
 import type { Method, ResolvedMethod } from './method.ts';
+import { planOf, recordOf } from './methods/registry.ts';
 
 /** A job as a user asks for it; null is the same as left out. */
 export interface JobRequest {
@@ -93,9 +94,13 @@ export function createJobValidator({ models, files, loadTokenizer }: JobValidato
     const seed = request.seed ?? defaultSeed;
     // Template and task do not depend on the number of rows, which is known only once the rows are read through them.
     const draft = resolveMethod(method, { ...contextOf(model), trainRows: 1 << 30, devRows: 1 });
+    const path = methodPath(method);
+    checkModel(model, draft, path);
     const { allowed_words_file: wordsFile } = draft.task as { allowed_words_file?: string };
-    const words = wordsFile === undefined ? null : await pathOf(wordsFile, owner, wordsField);
-    const plan = await planJob(model, await tokenizerOf(model), draft, words);
+    const wordsField = `${path}.task.allowed_words_file`;
+    const wordsPath = wordsFile === undefined ? null : await pathOf(wordsFile, owner, wordsField);
+    const words = wordsPath === null ? null : await naming(wordsField, () => readWords(wordsPath));
+    const plan = planJob(model, await tokenizerOf(model), draft, words, path);
 
     const training = await checkFile('training_file', paths.training_file!, plan);
     const validation = paths.validation_file && (await checkFile('validation_file', paths.validation_file, plan));
@@ -117,19 +122,36 @@ export function createJobValidator({ models, files, loadTokenizer }: JobValidato
 
 type FileField = 'training_file' | 'validation_file' | 'test_file';
 
-const wordsField = 'method.p_tuning.task.allowed_words_file';
-
 function contextOf(model: ModelManifest) {
   return { kind: model.kind, width: model.embedding.width };
 }
 
-/** Compiles template and task as the worker will. */
-async function planJob(model: ModelManifest, tokenizer: Tokenizer, method: ResolvedMethod, wordsPath: string | null) {
+/** Refuses an LM that the method cannot be used with. */
+function checkModel(model: ModelManifest, { type }: ResolvedMethod, path: string): void {
+  const refusal = recordOf(type).refuse(model);
+  if (refusal === null) return;
+  throw new PtunedError('wrong_model_kind', `${path} cannot be used with this model: ${refusal}.`, { param: 'model' });
+}
+
+/** Compiles template and task as the worker will; what is wrong with them is told with its place in the request. */
+function planJob(
+  model: ModelManifest,
+  tokenizer: Tokenizer,
+  method: ResolvedMethod,
+  allowedWords: string[] | null,
+  path: string,
+): DatasetPlan {
   const { template, task } = method;
-  const allowedWords = wordsPath === null ? null : await naming(wordsField, () => readWords(wordsPath));
-  const plan = planDataset({ model, tokenizer, template, task, allowedWords });
-  initialTokens(template, tokenizer);
-  return plan;
+  const { prefix } = planOf(method);
+  try {
+    const plan = planDataset({ model, tokenizer, template, prefix, task, allowedWords });
+    initialTokens(withPrefix(template, prefix), tokenizer);
+    return plan;
+  } catch (error) {
+    if (!(error instanceof PtunedError) || error.param === 'model' || error.param === null) throw error;
+    const { code, message, details, param } = error;
+    throw new PtunedError(code, message, { param: `${path}.${param}`, details, cause: error });
+  }
 }
 
 function checkFile(field: FileField, path: string, plan: DatasetPlan): Promise<DatasetSummary> {

@@ -89,6 +89,42 @@ function pastFeeds(session: CachedSession, past: readonly Feed[], mask: bigint[]
   };
 }
 
+/**
+ * Keys and values of one text read from the beginning, as a prefix table [ids.length, layers · 2 · heads · size]: the
+ * inverse of what {@link startOf} does with a table.
+ */
+export async function keysAndValues(
+  session: CachedSession,
+  ids: readonly number[],
+  width: number,
+): Promise<Float32Array> {
+  const length = ids.length;
+  const batch: LmBatch = {
+    rows: 1,
+    length,
+    ids: BigInt64Array.from(ids, BigInt),
+    mask: new BigInt64Array(length).fill(1n),
+    slots: new BigInt64Array(length).fill(-1n),
+    targets: new BigInt64Array(1),
+  };
+  const none: PromptTable = { rows: 1, width, values: new Float32Array(width) };
+  const { past } = await session.run(startFeeds(session, startOf(session.past, batch), batch, none), 'cache');
+  const row = session.past.reduce((sum, { heads, size }) => sum + heads * size, 0);
+  const table = new Float32Array(length * row);
+  let column = 0;
+  for (const [i, { heads, size }] of session.past.entries()) {
+    const values = past[i]!.data as Float32Array;
+    for (let head = 0; head < heads; head++) {
+      for (let at = 0; at < length; at++) {
+        const from = (head * length + at) * size;
+        table.set(values.subarray(from, from + size), at * row + column + head * size);
+      }
+    }
+    column += heads * size;
+  }
+  return table;
+}
+
 /** Logits at the targets [rows, vocabulary] of rows behind their own prefixes. */
 export async function logitsBehindPrefixes(
   session: CachedSession,

@@ -22,6 +22,8 @@ export const feeds = {
   slots: 'feed/slots',
   /** [rows, width] float32 prompt table. */
   table: 'feed/table',
+  /** [width] float32: what word embeddings are multiplied with. */
+  vector: 'feed/vector',
   /** [batch, decoder sequence] int64 token ids that an encoder-decoder LM's decoder is given. */
   decoderIds: 'feed/decoder_ids',
   /** [batch, 1] int64: position whose logits are read, of the decoder where there is one. */

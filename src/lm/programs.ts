@@ -4,6 +4,7 @@ import { checkGraph } from '../autodiff/check.ts';
 import { appendGradient } from '../autodiff/gradient.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
+import type { PromptPlace } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
 import { isFloat } from '../onnx/dtype.ts';
@@ -15,7 +16,6 @@ import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
 import { batch, feeds, targetInput } from './feeds.ts';
 import { focusAtTargets } from './focus.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
-import type { PromptPlace } from './types.ts';
 
 export interface Program {
   model: Model;
@@ -89,15 +89,19 @@ export function cachedProgram(lm: LmGraph): CachedProgram {
   return { ...program, past };
 }
 
+/** ids [k] and a vector [width] -> products of their word embeddings with it [k]. */
+export function productsProgram(lm: LmGraph): Program {
+  const builder = lookUpBuilder(lm);
+  builder.input(feeds.vector, typeOf('float32', [lm.embedding.width]));
+  return finish(lm, builder, [
+    builder.op('MatMul', [asFloat32(builder, lookUp(builder, lm, feeds.ids)), feeds.vector]),
+  ]);
+}
+
 /** ids [k] -> word embeddings [k, width] and the mean of the table [width], both float32. */
 export function embeddingProgram(lm: LmGraph, weight: string): Program {
   const { initializers } = lm.model.graph;
-  const builder = createBuilder(emptyGraph('embedding'), inferNode, namesOf(lm.model.graph));
-  for (const [name, tensor] of initializers) {
-    builder.graph.initializers.set(name, tensor);
-    builder.types.set(name, typeOfTensor(tensor));
-  }
-  builder.input(feeds.ids, typeOf('int64', [symbol('count')]));
+  const builder = lookUpBuilder(lm);
   const rows = asFloat32(builder, lookUp(builder, lm, feeds.ids));
   const { dtype, dims } = initializers.get(weight)!;
   const all = () => {
@@ -108,6 +112,17 @@ export function embeddingProgram(lm: LmGraph, weight: string): Program {
   const table = asFloat32(builder, isFloat(dtype) ? weight : all());
   const mean = builder.op('ReduceMean', [table, builder.constant('int64', [0])], { keepdims: 0 });
   return finish(lm, builder, [rows, mean]);
+}
+
+/** A builder with the LM's weights and the feed ids [k]. */
+function lookUpBuilder(lm: LmGraph): GraphBuilder {
+  const builder = createBuilder(emptyGraph('embedding'), inferNode, namesOf(lm.model.graph));
+  for (const [name, tensor] of lm.model.graph.initializers) {
+    builder.graph.initializers.set(name, tensor);
+    builder.types.set(name, typeOfTensor(tensor));
+  }
+  builder.input(feeds.ids, typeOf('int64', [symbol('count')]));
+  return builder;
 }
 
 /** Repeats the LM's own word-embedding lookup, conversion of a quantized table included, for other ids [k]. */

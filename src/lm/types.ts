@@ -1,5 +1,6 @@
 /** A frozen LM opened in this process, as tuning and inference use it. Implemented in src/lm/open.ts. */
 import type { ModelManifest } from '../models/manifest.ts';
+import type { PromptPlace } from '../models/past.ts';
 import type { Candidates } from '../tasks/types.ts';
 
 export type Device = 'cpu' | 'cuda';
@@ -29,12 +30,6 @@ export interface LmBatch {
    */
   prefixes?: readonly (PromptTable | null)[];
 }
-
-/**
- * Where a prompt table enters the LM. embeddings: its rows replace word embeddings where slots say so, width H. past: its
- * rows are the keys and values of tokens before the first one, width layers · 2 · kv_heads · head_dim (models/past.ts).
- */
-export type PromptPlace = 'embeddings' | 'past';
 
 /** Prompt rows [rows, width], float32. */
 export interface PromptTable {
@@ -101,6 +96,13 @@ export interface Lm {
   embeddings(ids: readonly number[]): Promise<Float32Array>;
   /** Mean of the word-embedding table [width]. */
   meanEmbedding(): Promise<Float32Array>;
+  /** Every word embedding's product with a vector [width]: [vocabulary]. Never holds the whole table. */
+  products(vector: Float32Array): Promise<Float32Array>;
+  /**
+   * Keys and values of a text read from the beginning, as a prefix [ids.length, layers · 2 · kv_heads · head_dim]. For
+   * LMs with a cache only.
+   */
+  keysAndValues(ids: readonly number[]): Promise<Float32Array>;
   /** `place` is where the tables of its steps enter; default embeddings. */
   trainer(candidates: Candidates, place?: PromptPlace): Promise<Trainer>;
   scorer(candidates: Candidates, place?: PromptPlace): Promise<Scorer>;

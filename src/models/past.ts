@@ -1,6 +1,12 @@
 /** The key/value cache of a decoder export: where the keys and values of a prefix are fed. */
 import type { ModelInput, ModelManifest } from './manifest.ts';
 
+/**
+ * Where a prompt table enters the LM. embeddings: its rows replace word embeddings where slots say so, width H. past: its
+ * rows are the keys and values of tokens before the first one, width {@link prefixWidth}.
+ */
+export type PromptPlace = 'embeddings' | 'past';
+
 /** Keys or values of one layer: [batch, heads, past, size]. */
 export interface PastInput {
   name: string;
@@ -20,6 +26,16 @@ export function pastInputs(inputs: readonly ModelInput[]): PastInput[] {
  */
 export function prefixWidth(inputs: readonly ModelInput[]): number {
   return pastInputs(inputs).reduce((sum, { heads, size }) => sum + heads * size, 0);
+}
+
+const widths: Record<PromptPlace, (model: Pick<ModelManifest, 'embedding' | 'inputs'>) => number> = {
+  embeddings: ({ embedding }) => embedding.width,
+  past: ({ inputs }) => prefixWidth(inputs),
+};
+
+/** Width of a prompt table that enters an LM at this place. */
+export function promptWidth(place: PromptPlace, model: Pick<ModelManifest, 'embedding' | 'inputs'>): number {
+  return widths[place](model);
 }
 
 const howToExport =

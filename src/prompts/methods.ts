@@ -8,7 +8,7 @@ export interface PromptMethod {
   /** Why this shape cannot be encoded, or null. */
   refuse(shape: EncoderShape): string | null;
   parameters(shape: EncoderShape): ParameterSpec[];
-  /** Emits the encoder; parameters are values under their own names. Returns [n, H]. */
+  /** Emits the encoder; parameters are values under their own names. Returns [n, width]. */
   forward(builder: GraphBuilder, shape: EncoderShape): string;
 }
 
@@ -53,8 +53,26 @@ const embeddingMethod: PromptMethod = {
   forward: (builder) => builder.op('Identity', ['embedding.weight']),
 };
 
+/** PEFT's PrefixEncoder with prefix_projection: E, then Linear–tanh–Linear to the keys and values of every layer. */
+const projectionMethod: PromptMethod = {
+  refuse: ({ projection }) => (projection === undefined ? 'its inner widths are not given' : null),
+  parameters: ({ virtualTokens, width, base, projection }) => {
+    const { embedding, hidden } = projection!;
+    return [
+      ...embeddingParameters('embedding', virtualTokens, embedding),
+      ...linearParameters('transform.0', embedding, hidden),
+      ...linearParameters('transform.2', hidden, width, base !== null),
+    ];
+  },
+  forward(builder) {
+    const inner = builder.op('Tanh', [linear(builder, 'transform.0', 'embedding.weight')]);
+    return linear(builder, 'transform.2', inner);
+  },
+};
+
 export const promptMethods: Readonly<Record<EncoderType, PromptMethod>> = {
   lstm: lstmMethod,
   mlp: mlpMethod,
   embedding: embeddingMethod,
+  projection: projectionMethod,
 };

@@ -14,4 +14,25 @@ export const Encoder = Type.Object(
   { additionalProperties: false },
 );
 export type Encoder = Static<typeof Encoder>;
-export type EncoderType = NonNullable<Encoder['type']>;
+
+/** What makes the keys and values of a prefix. */
+export const PrefixEncoder = Type.Object(
+  {
+    type: Type.Optional(
+      Type.Union([Type.Literal('embedding'), Type.Literal('projection')], {
+        description:
+          "embedding: the keys and values themselves (default). projection: PEFT's prefix_projection, an embedding through two linear layers with tanh between.",
+      }),
+    ),
+    hidden_width: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 8192,
+        description: "Width between a projection's two layers. Default: the width of its embedding.",
+      }),
+    ),
+  },
+  { additionalProperties: false },
+);
+export type PrefixEncoder = Static<typeof PrefixEncoder>;
+export type EncoderType = NonNullable<Encoder['type']> | NonNullable<PrefixEncoder['type']>;

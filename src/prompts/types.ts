@@ -7,13 +7,15 @@ export interface EncoderShape {
   layers: number;
   /** Number of pseudo tokens n. */
   virtualTokens: number;
-  /** Width H of the LM's word embedding. */
+  /** Width of a row of the table: H of the LM's word embedding, or that of its keys and values (models/past.ts). */
   width: number;
   /**
    * Embeddings the pseudo tokens start from [n, H], or null. When given, the table is `base + encoder(…)` and the
    * encoder's last linear layer starts at zero, so training starts at these words.
    */
   base: Float32Array | null;
+  /** Widths of a projection: of the embedding it begins with, and between its two layers. */
+  projection?: { embedding: number; hidden: number };
 }
 
 /** Trainable tensors by PyTorch's names (embedding.weight, lstm.weight_ih_l0, …, mlp.2.bias), float32. */

@@ -62,7 +62,7 @@ export function allowedWords(
       'target_not_one_token',
       `Only ${byToken.size} of the ${words.length} allowed words are one token of this LM; at least 2 are needed.`,
       {
-        param: 'method.p_tuning.task.allowed_words',
+        param: 'task.allowed_words',
       },
     );
   }
@@ -86,7 +86,7 @@ export function verbalizers(task: ClassificationTask, tokenizer: Tokenizer, afte
   }));
   if (labels.length < 2) {
     throw new PtunedError('invalid_request', `The task has ${labels.length} labels; at least 2 are needed.`, {
-      param: 'method.p_tuning.task.labels',
+      param: 'task.labels',
     });
   }
   const tokens = distinctTokens(labels, tokenizer, afterSpace);
@@ -127,7 +127,7 @@ function verbalizerToken(tokenizer: Tokenizer, label: string, word: string, afte
   throw new PtunedError(
     'target_not_one_token',
     `The verbalizer "${word}" of label "${label}" is ${spell(found.tokens)}; a word that is one known token is accepted.`,
-    { param: 'method.p_tuning.task.labels', details: { word, tokens: found.tokens } },
+    { param: 'task.labels', details: { word, tokens: found.tokens } },
   );
 }
 
@@ -140,7 +140,7 @@ function conflict(
   return new PtunedError(
     'verbalizer_conflict',
     `"${other.word}" of label "${other.label}" and "${one.word}" of label "${one.label}" are the same token ${tokenizer.token(id)}; each label needs tokens of its own.`,
-    { param: 'method.p_tuning.task.labels', details: { token: tokenizer.token(id) } },
+    { param: 'task.labels', details: { token: tokenizer.token(id) } },
   );
 }
 

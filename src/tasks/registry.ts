@@ -104,7 +104,7 @@ function recordOf(task: Task): TaskRecord<Task> {
 export function compileTask(task: Task, context: TaskContext): CompiledTask {
   if (task.type === 'cloze' && task.allowed_words !== undefined && task.allowed_words_file !== undefined) {
     throw new PtunedError('invalid_request', 'Give allowed_words or allowed_words_file, not both.', {
-      param: 'method.p_tuning.task',
+      param: 'task',
     });
   }
   const compiled = recordOf(task).compile(task, context);
@@ -119,7 +119,7 @@ function checkVocabulary({ ids }: Candidates, { tokenizer, vocabularySize }: Tas
   throw new PtunedError(
     'target_not_one_token',
     `The token ${tokenizer.token(beyond)} has the id ${beyond}, but this LM scores only ${vocabularySize} tokens.`,
-    { param: 'method.p_tuning.task' },
+    { param: 'task' },
   );
 }
 

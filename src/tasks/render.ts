@@ -32,13 +32,16 @@ type Part =
 
 /**
  * Compiles a checked template, pseudo tokens taking rows 0 … n − 1 of the prompt table in template order. Special tokens
- * around the row are the tokenizer's own. How segments are joined is said in join.ts.
+ * around the row are the tokenizer's own. `prefix` tokens stand before it as keys and values. How segments are joined is said in join.ts.
  * @throws PtunedError invalid_template when a masked LM has no mask token, template_too_long when fixed parts do not fit
  */
 export function compileTemplate(
   template: Template,
-  { tokenizer, kind, maxLength }: { tokenizer: Tokenizer; kind: LmKind; maxLength: number },
+  lm: { tokenizer: Tokenizer; kind: LmKind; maxLength: number },
+  prefix = 0,
 ): RenderPlan {
+  const { tokenizer, kind } = lm;
+  const maxLength = Math.max(0, lm.maxLength - prefix);
   if (kind === 'masked' && tokenizer.special.mask === null) {
     throw new PtunedError(
       'invalid_template',
@@ -65,8 +68,8 @@ export function compileTemplate(
   if (alone > maxLength) {
     throw new PtunedError(
       'template_too_long',
-      `The template alone is ${alone} tokens long; this LM takes at most ${maxLength}.`,
-      { param: 'method.p_tuning.template', details: { length: alone, maximum: maxLength } },
+      `The template alone is ${alone} tokens long; this LM takes at most ${maxLength}${prefix > 0 ? ` behind a prefix of ${prefix}` : ''}.`,
+      { param: 'template', details: { length: alone, maximum: maxLength } },
     );
   }
   return plan;

@@ -8,16 +8,16 @@ const join = Type.Optional(
   }),
 );
 
+export const tokenCount = (description: string) => Type.Integer({ minimum: 1, maximum: 512, description });
+export const initWords = (description: string) => Type.String({ minLength: 1, maxLength: 1000, description });
+
 export const VirtualSegment = Type.Object(
   {
-    virtual: Type.Integer({ minimum: 1, maximum: 512, description: 'Number of pseudo tokens.' }),
+    virtual: tokenCount('Number of pseudo tokens.'),
     init: Type.Optional(
-      Type.String({
-        minLength: 1,
-        maxLength: 1000,
-        description:
-          'Words from whose embeddings these pseudo tokens start, the last word on the last of them; also the manual prompt at this place.',
-      }),
+      initWords(
+        'Words from whose embeddings these pseudo tokens start, the last word on the last of them; also the manual prompt at this place.',
+      ),
     ),
   },
   { additionalProperties: false },
@@ -81,6 +81,7 @@ export const ClassificationTask = Type.Object(
 );
 export const Task = Type.Union([ClozeTask, ClassificationTask]);
 
+export type VirtualSegment = Static<typeof VirtualSegment>;
 export type Segment = Static<typeof Segment>;
 export type Template = Static<typeof Template>;
 export type ClozeTask = Static<typeof ClozeTask>;

@@ -4,16 +4,24 @@ import { PtunedError } from '../errors.ts';
 import type { LmKind } from '../models/schema.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { afterText, type Before, joinOf, takesSpace, textOf } from './join.ts';
-import type { Segment, Template } from './schema.ts';
+import type { Segment, Template, VirtualSegment } from './schema.ts';
 
-/** @throws PtunedError invalid_template naming what is wrong and what is accepted */
-export function checkTemplate(template: Template, kind: LmKind): void {
+/**
+ * `prefix` is the segment that stands as keys and values before the template, which then has no pseudo tokens of its own.
+ * @throws PtunedError invalid_template naming what is wrong and what is accepted
+ */
+export function checkTemplate(template: Template, kind: LmKind, prefix: VirtualSegment | null = null): void {
   const targets = template.flatMap((segment, i) => ('target' in segment ? [i] : []));
   if (targets.length !== 1) {
     throw refuse(`has ${targets.length} targets; exactly one {"target": field} is accepted`);
   }
-  if (virtualTokens(template) === 0) {
+  if (virtualTokens(template) === 0 && prefix === null) {
     throw refuse('has no pseudo tokens; at least one {"virtual": n} is needed, they are what is tuned');
+  }
+  if (virtualTokens(template) > 0 && prefix !== null) {
+    throw refuse(
+      'has {"virtual": n} segments beside a prefix; prefix_tuning takes none (virtual_tokens is the length of its prefix), p_tuning and prompt_tuning do',
+    );
   }
   if (kind === 'causal' && targets[0] !== template.length - 1) {
     const after = template.length - 1 - targets[0]!;
@@ -22,9 +30,10 @@ export function checkTemplate(template: Template, kind: LmKind): void {
       `goes on behind its target (${segments}); for a causal LM the target ends the template, since it is read from what stands before it`,
     );
   }
-  for (const [i, segment] of template.entries()) {
+  const whole = withPrefix(template, prefix);
+  for (const [i, segment] of whole.entries()) {
     const text = 'text' in segment ? segment.text : 'virtual' in segment ? segment.init : undefined;
-    if (text === undefined || textOf(template, i, text) !== '') continue;
+    if (text === undefined || textOf(whole, i, text) !== '') continue;
     throw refuse(`has only spaces in ${'text' in segment ? 'text' : 'init'} (segment ${i + 1}); words are accepted`);
   }
   const target = targetField(template);
@@ -34,7 +43,12 @@ export function checkTemplate(template: Template, kind: LmKind): void {
 }
 
 function refuse(what: string): PtunedError {
-  return new PtunedError('invalid_template', `The template ${what}.`, { param: 'method.p_tuning.template' });
+  return new PtunedError('invalid_template', `The template ${what}.`, { param: 'template' });
+}
+
+/** The template with the segment in front that stands as keys and values before every row. */
+export function withPrefix(template: Template, prefix: VirtualSegment | null): Template {
+  return prefix === null ? template : [prefix, ...template];
 }
 
 /** Number of pseudo tokens n. */

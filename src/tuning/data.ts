@@ -8,11 +8,13 @@ import { loadDataset, planDataset } from '../data/dataset.ts';
 import { readWords } from '../data/jsonl.ts';
 import { PtunedError } from '../errors.ts';
 import type { JobResult, Metrics } from '../jobs/contract.ts';
+import { planOf } from '../jobs/methods/registry.ts';
 import type { Scores } from '../tasks/metrics.ts';
 import { measure } from '../tasks/registry.ts';
-import { initialTokens, virtualTokens } from '../tasks/template.ts';
+import { initialTokens, virtualTokens, withPrefix } from '../tasks/template.ts';
 import type { Candidates, RenderedRow } from '../tasks/types.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
+import { ordinaryTokens } from '../tokenizer/ordinary.ts';
 import type { TuningJob } from './types.ts';
 
 export interface TuningData {
@@ -31,6 +33,13 @@ export interface TuningData {
   initial: (number | null)[] | null;
   /** Padding token. */
   pad: number;
+  vocabulary: {
+    /** Ids of tokens that are words or parts of words, ascending; targets of the training rows are none of them. */
+    ordinary(): Int32Array;
+    /** The LM's mask token, null where it has none. */
+    mask: number | null;
+    texts(ids: readonly number[]): string[];
+  };
   /** sha256 of the files as uploaded. */
   hashes: ArtifactManifest['data'];
 }
@@ -45,31 +54,53 @@ interface Split {
 /** Reads, renders and, where no dev file is given, splits off dev. @throws PtunedError naming line and field */
 export async function loadTuningData({ spec, model, files }: TuningJob): Promise<TuningData> {
   const { template, task } = spec.method;
+  const { prefix } = planOf(spec.method);
+  const whole = withPrefix(template, prefix);
   const tokenizer = await loadTokenizer(model.directory);
   const allowedWords = files.allowedWords === null ? null : await readWords(files.allowedWords);
   const { kind, maxLength, vocabularySize } = model;
-  const plan = planDataset({ model: { kind, maxLength, vocabularySize }, tokenizer, template, task, allowedWords });
-  const whole: Split = await loadDataset(files.train, plan);
+  const plan = planDataset({
+    model: { kind, maxLength, vocabularySize },
+    tokenizer,
+    template,
+    prefix,
+    task,
+    allowedWords,
+  });
+  const all: Split = await loadDataset(files.train, plan);
   const { train, dev } =
-    files.dev === null ? splitOff(whole, spec.seed) : { train: whole, dev: await loadDataset(files.dev, plan) };
+    files.dev === null ? splitOff(all, spec.seed) : { train: all, dev: await loadDataset(files.dev, plan) };
   const test: Split | null = files.test === null ? null : await loadDataset(files.test, plan);
+  const { candidates } = plan.task;
+  // A prompt that names what is asked for would raise the commonest answers, whatever is asked (AutoPrompt, §4.1).
+  const targets = new Set(train.rows.flatMap(({ label }) => tokensOf(candidates, label)));
   return {
     train: train.rows,
     dev: dev.rows,
     test: test?.rows ?? null,
     manual: dev.manual === null ? null : { dev: dev.manual, test: test?.manual ?? null },
-    candidates: plan.task.candidates,
+    candidates,
     measure: (scores) => measure(task, scores),
     rows: { train: countRows(train), dev: countRows(dev), test: countRows(test) },
-    virtualTokens: virtualTokens(template),
-    initial: initialTokens(template, tokenizer),
+    virtualTokens: virtualTokens(whole),
+    initial: initialTokens(whole, tokenizer),
     pad: tokenizer.special.pad ?? 0,
+    vocabulary: {
+      ordinary: () => ordinaryTokens(tokenizer, vocabularySize).filter((id) => !targets.has(id)),
+      mask: tokenizer.special.mask,
+      texts: (ids) => ids.map((id) => tokenizer.decode([id]).trim() || tokenizer.token(id)),
+    },
     hashes: {
       train: await hashFile(files.train),
       validation: files.dev === null ? null : await hashFile(files.dev),
       test: files.test === null ? null : await hashFile(files.test),
     },
   };
+}
+
+/** Tokens of a candidate. */
+function tokensOf({ ids, width }: Candidates, index: number): number[] {
+  return Array.from(ids.subarray(index * width, (index + 1) * width));
 }
 
 function countRows(split: Split | null): JobResult['rows']['train'] {

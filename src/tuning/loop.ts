@@ -3,18 +3,15 @@ import { epochOrder, padBatch } from '../data/batches.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import { isExhausted } from './early-stopping.ts';
 import { evaluateStep } from './milestones.ts';
-import { createOptimizer } from './optimizers/registry.ts';
 import type { Plan } from './plan.ts';
 import { createMeter } from './progress.ts';
 import { pulse, type Run, save } from './running.ts';
-import { trainStep } from './step.ts';
 
 /** Trains until the last step or until early stopping; `run.state` is changed in place and saved on the way. */
 export async function train(run: Run): Promise<void> {
   const { job, hooks, session, state, plan, now } = run;
   const options = job.spec.method.hyperparameters;
-  const optimizer = createOptimizer(options.optimizer, state.optimizer, { weightDecay: options.weight_decay });
-  const parts = { trainer: session.trainer, encoder: session.encoder, optimizer };
+  const learn = session.learn(state, plan, () => pulse(hooks));
   const meter = createMeter(state, plan, job.spec.method.task.metric, hooks.progress, now);
   const rowsAt = createOrder(session.data.train, plan, options.batch_size, job.spec.seed);
   let saved = now();
@@ -34,15 +31,15 @@ export async function train(run: Run): Promise<void> {
     const begun = now();
     const rows = rowsAt(state.step);
     const { batch, labels } = padBatch(rows, session.data.pad);
-    const settings = { learningRate: plan.learningRateAt(state.step), gradientClip: options.gradient_clip };
-    const { loss } = await trainStep(parts, state.parameters, batch, labels, settings);
+    const learningRate = plan.learningRateAt(state.step);
+    const { loss } = await learn(batch, labels);
     const seconds = (now() - begun) / 1000;
     state.step++;
     state.lossSum += loss;
     state.lossCount++;
     state.trainedTokens += rows.reduce((sum, row) => sum + row.ids.length, 0);
     state.stepSeconds += seconds;
-    meter.stepped(loss, settings.learningRate, seconds);
+    meter.stepped(loss, learningRate, seconds);
   }
 }
 

@@ -47,11 +47,18 @@ export async function evaluateStep(run: Run): Promise<void> {
   state.evaluatedStep = state.step;
   state.lossSum = 0;
   state.lossCount = 0;
+  const words = session.words(state.parameters);
   hooks.event({
     level: 'info',
     type: 'metrics',
-    message: `Step ${state.step}/${plan.totalSteps}: ${listMetrics(told)}`,
-    data: { step: state.step, epoch: plan.batchAt(state.step).epoch, learning_rate: learningRate, ...told },
+    message: `Step ${state.step}/${plan.totalSteps}: ${listMetrics(told)}${words === null ? '' : `, words: ${words.join(' ')}`}`,
+    data: {
+      step: state.step,
+      epoch: plan.batchAt(state.step).epoch,
+      learning_rate: learningRate,
+      ...told,
+      ...(words === null ? {} : { words }),
+    },
   });
   if (state.step > 0) await publishCheckpoint(run, table, told);
 }
@@ -90,6 +97,7 @@ export async function measureResult({ hooks, session, state, elapsed }: Run): Pr
   const hasTest = session.data.test !== null;
   const test = hasTest ? await session.score('test', best.table, beforeBatch) : null;
   const { manualDev } = state;
+  const words = session.words(best.parameters);
   const manualTest = hasTest && manualDev !== null ? await session.score('manualTest', null, beforeBatch) : null;
   return {
     manual: manualDev === null ? null : { dev: manualDev, test: manualTest },
@@ -100,6 +108,7 @@ export async function measureResult({ hooks, session, state, elapsed }: Run): Pr
     seconds: elapsed(),
     rows: session.data.rows,
     promptSha256: hashTable(best.table),
+    ...(words === null ? {} : { words }),
   };
 }
 

@@ -7,6 +7,7 @@ import { encodeSafetensors, type StoredTensor } from '../artifacts/safetensors.t
 import type { ArtifactStore } from '../artifacts/store.ts';
 import { PtunedError } from '../errors.ts';
 import type { JobResult, JobSpec, Metrics } from '../jobs/contract.ts';
+import { planOf } from '../jobs/methods/registry.ts';
 import type { EncoderShape, Parameters } from '../prompts/types.ts';
 import { software } from './software.ts';
 import type { Best } from './state.ts';
@@ -65,6 +66,7 @@ export function createPublisher(
       data,
       virtualTokens: shape.virtualTokens,
       width: shape.width,
+      place: planOf(spec.method).place,
       step,
       metrics,
       result,

@@ -1,5 +1,5 @@
 /** The learning rate as a pure function of the step, so that a resumed run needs no scheduler state. */
-import type { ResolvedHyperparameters } from '../jobs/method.ts';
+import type { ResolvedHyperparameters } from '../jobs/hyperparameters.ts';
 
 export interface ScheduleShape {
   totalSteps: number;

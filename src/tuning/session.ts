@@ -1,19 +1,26 @@
 /** Everything a run needs in memory: data, the frozen LM as trainer and scorer, the prompt encoder. */
 import { PtunedError } from '../errors.ts';
 import type { Metrics } from '../jobs/contract.ts';
-import type { Lm, PromptTable, Scorer, Trainer } from '../lm/types.ts';
-import type { PromptEncoder } from '../prompts/types.ts';
+import { planOf } from '../jobs/methods/registry.ts';
+import type { PromptTable, Scorer } from '../lm/types.ts';
+import type { EncoderShape, Parameters } from '../prompts/types.ts';
 import type { TuningData } from './data.ts';
 import { arrangeEvaluation, type EvaluationSet, evaluate } from './evaluate.ts';
+import type { Learn } from './learn.ts';
+import { openPrompt } from './prompt.ts';
+import type { PromptSource } from './search.ts';
 import type { TuningDependencies, TuningJob } from './types.ts';
 
 export type EvaluationName = 'dev' | 'test' | 'manualDev' | 'manualTest';
 
 export interface Session {
   readonly data: TuningData;
-  readonly encoder: PromptEncoder;
-  readonly trainer: Trainer;
-  /** Scores a table [n, H] on a split that exists; the manual prompt needs none. */
+  /** Yields the table [n, width] from the parameters. */
+  readonly encoder: PromptSource;
+  readonly learn: Learn;
+  /** The prompt as words, one a row; null where its rows are none. */
+  words(parameters: Parameters): string[] | null;
+  /** Scores a table [n, width] on a split that exists; the manual prompt needs none. */
   score(split: EvaluationName, table: Float32Array | null, beforeBatch: () => void): Promise<Metrics>;
   close(): Promise<void>;
 }
@@ -38,41 +45,21 @@ export async function openSession(job: TuningJob, dependencies: TuningDependenci
   try {
     const data = await dependencies.loadData(job);
     const lm = keep(await dependencies.openLm(job.model, { threads: job.threads, device: job.device }));
-    const width = job.model.embedding.width;
-    const shape = {
-      ...job.spec.method.encoder,
-      virtualTokens: data.virtualTokens,
-      width,
-      base: await baseEmbeddings(lm, data.initial, width),
-    };
-    const encoder = keep(await dependencies.openEncoder(shape, { threads: job.threads }));
-    const trainer = keep(await lm.trainer(data.candidates));
-    const scorer = keep(await lm.scorer(data.candidates));
-    return { data, encoder, trainer, score: createScoring(data, scorer, width), close };
+    const plan = planOf(job.spec.method);
+    const prompt = await openPrompt(job, plan, data, lm, dependencies);
+    const encoder = keep(prompt.encoder);
+    const trainer = keep(await lm.trainer(data.candidates, plan.place));
+    const scorer = keep(await lm.scorer(data.candidates, plan.place));
+    const learn = prompt.learn({ trainer, scorer });
+    return { data, encoder, learn, words: prompt.words, score: createScoring(data, scorer, encoder.shape), close };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-/**
- * Embeddings the pseudo tokens start from [n, H]: those of their words, and the mean embedding where there is no word
- * for one. Null when there are no words at all, and the encoder's output alone is the table.
- */
-async function baseEmbeddings(lm: Lm, initial: TuningData['initial'], width: number): Promise<Float32Array | null> {
-  if (initial === null || initial.every((id) => id === null)) return null;
-  const mean = await lm.meanEmbedding();
-  const words = await lm.embeddings(initial.filter((id) => id !== null));
-  const base = new Float32Array(initial.length * width);
-  let word = 0;
-  for (const [row, id] of initial.entries()) {
-    base.set(id === null ? mean : words.subarray(word * width, ++word * width), row * width);
-  }
-  return base;
-}
-
 /** Arranges each split once, when it is first asked for. */
-function createScoring(data: TuningData, scorer: Scorer, width: number): Session['score'] {
+function createScoring(data: TuningData, scorer: Scorer, { virtualTokens, width }: EncoderShape): Session['score'] {
   const rowsOf = {
     dev: data.dev,
     test: data.test,
@@ -86,9 +73,12 @@ function createScoring(data: TuningData, scorer: Scorer, width: number): Session
       set = arrangeEvaluation(rowsOf[split] ?? [], data.pad);
       arranged.set(split, set);
     }
-    const rows = data.virtualTokens;
-    // No row of the manual prompt has a slot; the table is there only because the graph has an input for it.
-    const table: PromptTable = { rows, width, values: values ?? new Float32Array(rows * width) };
+    // The manual prompt has no rows; the table is there because the graph has an input for it.
+    const table: PromptTable = {
+      rows: values === null ? 0 : virtualTokens,
+      width,
+      values: values ?? new Float32Array(0),
+    };
     return evaluate(scorer, set, table, (scores) => data.measure(scores), beforeBatch);
   };
 }

@@ -11,7 +11,12 @@ const table = (rows: number, first: number): PromptTable => ({
 });
 
 function ticket(ids: number[], slots: number[], prompt: PromptTable | null, grows = 0): Ticket {
-  return { row: { ids, slots, target: ids.length - 1, label: -1, cut: 0 }, prompt, grows, take: () => null };
+  return {
+    row: { ids, slots, target: ids.length - 1, label: -1, cut: 0 },
+    prompt: prompt && { place: 'embeddings', table: prompt },
+    grows,
+    take: () => null,
+  };
 }
 
 test('tables are stacked once each and slots moved to where their table begins', () => {

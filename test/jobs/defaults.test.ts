@@ -2,15 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { PtunedError } from '../../src/errors.ts';
-import { type MethodContext, resolveMethod } from '../../src/jobs/defaults.ts';
+import { resolveMethod } from '../../src/jobs/defaults.ts';
 import { describeChoices } from '../../src/jobs/describe.ts';
-import type { Hyperparameters, PTuning, ResolvedHyperparameters } from '../../src/jobs/method.ts';
+import type { Hyperparameters, ResolvedHyperparameters } from '../../src/jobs/hyperparameters.ts';
+import type { PTuning, ResolvedPTuning } from '../../src/jobs/methods/p-tuning.ts';
+import type { MethodContext } from '../../src/jobs/methods/record.ts';
 import { countStepsPerEpoch, countTotalSteps } from '../../src/jobs/steps.ts';
 
 const template: PTuning['template'] = [{ virtual: 3 }, { field: 'x' }, { virtual: 3 }, { target: 'y' }];
 const lama: MethodContext = { trainRows: 750, devRows: 190, width: 768 };
 const resolve = (given: Partial<PTuning> = {}, context: Partial<MethodContext> = {}) =>
-  resolveMethod({ type: 'p_tuning', p_tuning: { template, ...given } }, { ...lama, ...context });
+  resolveMethod({ type: 'p_tuning', p_tuning: { template, ...given } }, { ...lama, ...context }) as ResolvedPTuning;
 const chosen = (hyperparameters: Hyperparameters, context: Partial<MethodContext> = {}): ResolvedHyperparameters =>
   resolve({ hyperparameters }, context).hyperparameters;
 

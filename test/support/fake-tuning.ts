@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { Disk } from '../../src/artifacts/disk.ts';
 import type { JobSpec, Metrics } from '../../src/jobs/contract.ts';
-import type { ResolvedHyperparameters } from '../../src/jobs/method.ts';
+import type { ResolvedHyperparameters } from '../../src/jobs/hyperparameters.ts';
 import type { Lm, LmBatch, PromptTable } from '../../src/lm/types.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import type { EncoderShape, Parameters, PromptEncoder } from '../../src/prompts/types.ts';
@@ -84,6 +84,11 @@ export function fakeLm({ onBatch, lossAt }: FakeOptions = {}): Lm {
   return {
     manifest: fakeManifest,
     embeddings: async (ids) => Float32Array.from(ids.flatMap((id) => row(width, (h) => embedding(id, h)))),
+    products: async (vector) =>
+      Float32Array.from({ length: vocabulary }, (_, id) =>
+        row(width, (h) => embedding(id, h) * vector[h]!).reduce((a, b) => a + b),
+      ),
+    keysAndValues: () => Promise.reject(new Error('this LM has no cache')),
     meanEmbedding: async () => new Float32Array(width).fill(0.125),
     async trainer(_candidates: Candidates) {
       return {
@@ -224,6 +229,11 @@ export function fakeData(overrides: Partial<TuningData> = {}): TuningData {
     virtualTokens,
     initial: null,
     pad: 0,
+    vocabulary: {
+      ordinary: () => Int32Array.from({ length: vocabulary - 2 }, (_, i) => i + 2),
+      mask: null,
+      texts: (ids) => ids.map((id) => `word${id}`),
+    },
     hashes: { train: 'a'.repeat(64), validation: null, test: null },
     ...overrides,
   };

@@ -121,7 +121,7 @@ for (const [what, labels, code, message] of refusals) {
     const bert = await context('wordpiece');
     assert.throws(() => compileTask({ type: 'classification', labels }, bert), {
       code,
-      param: 'method.p_tuning.task.labels',
+      param: 'task.labels',
       message,
     });
   });

@@ -164,7 +164,7 @@ test('a row that does not fit is refused with line, length and maximum', async (
 test('a template longer than the LM, or a masked LM without a mask, is refused before any row', async () => {
   await assert.rejects(open('gpt2', [{ virtual: 60 }, { text: 'the capital of the city' }, { target: 'y' }]), {
     code: 'template_too_long',
-    param: 'method.p_tuning.template',
+    param: 'template',
     message: 'The template alone is 65 tokens long; this LM takes at most 64.',
   });
   const tokenizer = await openTokenizer('gpt2');

@@ -27,7 +27,7 @@ test('a template that cannot be tuned is refused with what is accepted', () => {
   const refused = (template: Template, kind: 'masked' | 'causal', message: RegExp) =>
     assert.throws(() => checkTemplate(template, kind), {
       code: 'invalid_template',
-      param: 'method.p_tuning.template',
+      param: 'template',
       message,
     });
   refused([{ virtual: 1 }, { field: 'a' }], 'masked', /has 0 targets; exactly one/);

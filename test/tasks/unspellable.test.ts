@@ -47,7 +47,7 @@ test('a field names its line, a target its line and field', async () => {
 });
 
 test('a text or the words of pseudo tokens are refused with the template', () => {
-  const expected = { code: 'invalid_template', param: 'method.p_tuning.template', message: /"東京"/ };
+  const expected = { code: 'invalid_template', param: 'template', message: /"東京"/ };
   assert.throws(() => plan([...usual, { text: '東京' }]), expected);
   assert.throws(() => plan([{ virtual: 3, init: '東京' }, { target: 'y' }]), expected);
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { PtunedError } from '../../src/errors.ts';
-import type { ResolvedMethod } from '../../src/jobs/method.ts';
+import type { ResolvedPTuning } from '../../src/jobs/methods/p-tuning.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import { loadTokenizer } from '../../src/tokenizer/load.ts';
 import { loadTuningData } from '../../src/tuning/data.ts';
@@ -17,7 +17,7 @@ const model: ModelManifest = { ...fakeManifest, directory, vocabularySize: token
 
 const countries = ['Finland', 'France', 'Spain', 'Italy', 'Japan', 'Egypt', 'Peru', 'Cuba', 'Chad', 'Iran'];
 const capitals = ['Helsinki', 'Paris', 'Madrid', 'Rome', 'Tokyo', 'Cairo', 'Lima', 'Havana', 'Helsinki', 'Paris'];
-const template: ResolvedMethod['template'] = [
+const template: ResolvedPTuning['template'] = [
   { virtual: 3, init: 'The capital of' },
   { field: 'country' },
   { virtual: 2, init: 'is' },
@@ -27,7 +27,7 @@ const template: ResolvedMethod['template'] = [
 async function load(
   t: TestContext,
   files: { train: unknown[]; dev?: unknown[]; test?: unknown[]; words?: string[] },
-  method: Partial<ResolvedMethod> = {},
+  method: Partial<ResolvedPTuning> = {},
 ) {
   const folder = await temporaryDirectory(t);
   const write = async (name: string, rows: unknown[] | undefined): Promise<string | null> => {
@@ -37,7 +37,7 @@ async function load(
     return path;
   };
   const job = fakeJob(folder, {}, { model });
-  job.spec.method = { ...job.spec.method, template, ...method };
+  job.spec.method = { ...(job.spec.method as ResolvedPTuning), template, ...method };
   job.files = {
     train: (await write('train', files.train))!,
     dev: await write('dev', files.dev),
@@ -101,7 +101,7 @@ test('one row cannot be split', async (t) => {
 
 test('rows whose target is not one token are dropped and counted where the task says so', async (t) => {
   const train = [...facts(0, 4), { country: 'Nowhere', capital: 'Xyzzyville-on-Sea' }, ...facts(4, 6)];
-  const task: ResolvedMethod['task'] = { type: 'cloze', metric: 'p_at_1', drop_multi_token: true };
+  const task: ResolvedPTuning['task'] = { type: 'cloze', metric: 'p_at_1', drop_multi_token: true };
   const { data } = await load(t, { train, dev: facts(6, 8) }, { task });
   assert.deepEqual(data.rows.train, { used: 6, shortened: 0, dropped: 1 });
   await assert.rejects(load(t, { train, dev: facts(6, 8) }), (error: PtunedError) => {
@@ -118,7 +118,7 @@ test('the words of allowed_words_file are the candidates', async (t) => {
 });
 
 test('without words in the template there is no manual prompt', async (t) => {
-  const bare: ResolvedMethod['template'] = [
+  const bare: ResolvedPTuning['template'] = [
     { virtual: 3 },
     { field: 'country' },
     { virtual: 2 },

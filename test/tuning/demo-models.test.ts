@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { resolveMethod } from '../../src/jobs/defaults.ts';
-import type { PTuning } from '../../src/jobs/method.ts';
+import type { PTuning } from '../../src/jobs/methods/p-tuning.ts';
 import { importModel } from '../../src/lm/import.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import { realDependencies } from '../../src/tuning/dependencies.ts';

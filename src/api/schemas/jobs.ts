@@ -104,6 +104,9 @@ export const JobResultObject = Type.Object(
     seconds: Type.Number(),
     rows: Type.Object({ train: RowCounts, dev: RowCounts, test: RowCounts }),
     prompt_sha256: Type.String(),
+    words: Type.Optional(
+      Type.Array(Type.String(), { description: 'The prompt word by word, where its method chooses words.' }),
+    ),
   },
   {
     title: 'JobResult',

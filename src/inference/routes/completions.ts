@@ -4,7 +4,7 @@ import { PtunedError } from '../../errors.ts';
 import type { Candidates, RenderedRow } from '../../tasks/types.ts';
 import type { Served } from '../catalog.ts';
 import { type CompletionOptions, createCompletion, type IndexedPiece, type Piece } from '../completion.ts';
-import { checkLength, renderInput, renderText } from '../render.ts';
+import { checkLength, longestOf, renderInput, renderText } from '../render.ts';
 import { CompletionRequest, type CompletionResponse, type Fields } from '../schema.ts';
 import { type App, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
 import { joinPieces, streamPieces } from '../stream.ts';
@@ -54,7 +54,7 @@ async function planFor(serving: Serving, served: Served, body: CompletionRequest
 }
 
 async function planText(serving: Serving, served: Served, body: CompletionRequest): Promise<Plan> {
-  const { tuned, tokenizer, base } = served;
+  const { tuned, tokenizer } = served;
   const wanted = body.max_tokens ?? (tuned === null ? 16 : 1);
   // One token more needs only the logits at the row's end, so such rows share batches with the other queries.
   const work = wanted === 1 ? 'score' : 'generate';
@@ -63,7 +63,7 @@ async function planText(serving: Serving, served: Served, body: CompletionReques
   const longest = Math.max(...rows.map((row) => row.ids.length));
   if (body.max_tokens != null) checkLength(served, longest, wanted, 'prompt');
   const optionsOf = (row: RenderedRow, index: number): CompletionOptions => ({
-    maxTokens: Math.min(wanted, base.maxLength - row.ids.length + 1),
+    maxTokens: Math.min(wanted, longestOf(served) - row.ids.length + 1),
     temperature: body.temperature ?? (tuned === null ? 1 : 0),
     topP: body.top_p ?? 1,
     seed: seed + index,
@@ -75,13 +75,13 @@ async function planText(serving: Serving, served: Served, body: CompletionReques
     async run(onPiece, signal) {
       const completions = rows.map((row, index) =>
         createCompletion(
-          { row, prompt: tuned?.table ?? null, tokenizer, first: tuned?.candidates ?? null },
+          { row, prompt: tuned?.prompt ?? null, tokenizer, first: tuned?.candidates ?? null },
           optionsOf(row, index),
           (piece) => onPiece({ ...piece, index }),
         ),
       );
       const tickets = completions.map(({ ticket }) => ticket);
-      await serving.residents.lane(base).submit(work, tickets, signal);
+      await serving.residents.lane(served.base).submit(work, tickets, signal);
       return completions.reduce((sum, { tokens }) => sum + tokens(), 0);
     },
   };
