@@ -68,7 +68,7 @@ const refused: [name: string, url: string, body: unknown, param: string | null, 
     '/job',
     { ...job, method: { type: 'dpo' } },
     'method.type',
-    /"dpo"; accepted: "p_tuning" or "sup/,
+    /"dpo"; accepted: "p_tuning" or "prompt_tuning" or .* or "supervised"/,
   ],
   [
     'a method without type',
