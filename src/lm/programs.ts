@@ -15,6 +15,7 @@ import type { Candidates } from '../tasks/types.ts';
 import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
 import { batch, feeds, targetInput } from './feeds.ts';
 import { focusAtTargets } from './focus.ts';
+import { knownShapes } from './known-shapes.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
 
 export interface Program {
@@ -157,6 +158,7 @@ function finish(lm: LmGraph, builder: GraphBuilder, outputs: string[]): Program 
   prune(graph);
   dropUnusedInputs(graph);
   checkGraph(graph, 'program');
+  graph.values = knownShapes(builder);
   return { model: { ...lm.model, graph }, outputs };
 }
 

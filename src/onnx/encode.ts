@@ -38,6 +38,7 @@ function graphInit(graph: Graph): MessageInitShape<typeof GraphProtoSchema> {
     name: graph.name || 'graph',
     input: graph.inputs.map(valueInit),
     output: graph.outputs.map(valueInit),
+    valueInfo: graph.values?.map(valueInit) ?? [],
     initializer: [...graph.initializers].map(([name, tensor]) => tensorInit(tensor, name)),
     node: graph.nodes.map(nodeInit),
   };

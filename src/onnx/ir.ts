@@ -51,6 +51,8 @@ export interface Graph {
   outputs: ValueInfo[];
   initializers: Map<string, Tensor>;
   nodes: Node[];
+  /** What is known of values between, for the runtime. */
+  values?: ValueInfo[];
 }
 
 export interface OnnxFunction {
