@@ -9,7 +9,7 @@ import { inferNode } from '../ops/registry.ts';
 import type { Program } from './programs.ts';
 
 /** Ops whose result is their first input's bytes under another shape. */
-const views = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity']);
+export const views: ReadonlySet<string> = new Set(['Reshape', 'Squeeze', 'Unsqueeze', 'Flatten', 'Identity']);
 
 /** Pseudo tokens assumed: their rows weigh next to nothing. */
 const tableRows = 9;
@@ -22,16 +22,21 @@ const tableRows = 9;
 export function estimateMemory(program: Program, request: InspectionRequest): MemoryEstimate {
   const { graph } = program.model;
   const builder = createBuilder({ ...graph, nodes: [...graph.nodes] }, inferNode);
-  const bindings = new Map([
-    ['batch', request.batch],
-    ['sequence', request.length],
-    ['decoder_sequence', request.length],
-    ['rows', tableRows],
-  ]);
+  const bindings = bindDims({ ...request, virtual: tableRows });
   let weights = 0;
   for (const { dtype, dims, data } of graph.initializers.values())
     weights += isExternal(data) ? byteSize(dtype, elementCount(dims)) : data.length;
   return { ...request, weights, ...liveBytes(builder, bindings) };
+}
+
+/** Sizes of the symbols in a program's shapes. */
+export function bindDims(sizes: { batch: number; length: number; virtual: number }): Map<string, number> {
+  return new Map([
+    ['batch', sizes.batch],
+    ['sequence', sizes.length],
+    ['decoder_sequence', sizes.length],
+    ['rows', sizes.virtual],
+  ]);
 }
 
 /** Initializers that a Cast makes float32 of when the session opens are values of their own, alive all the time. */
@@ -68,7 +73,8 @@ function liveBytes(builder: GraphBuilder, bindings: ReadonlyMap<string, number>)
   return { activations: most, unknown };
 }
 
-function bytesOf(builder: GraphBuilder, name: string, bindings: ReadonlyMap<string, number>): number | null {
+/** Size of a value with its dimensions bound; null where one is not known before the run. */
+export function bytesOf(builder: GraphBuilder, name: string, bindings: ReadonlyMap<string, number>): number | null {
   const { dtype, shape } = builder.type(name);
   const dims = shape?.map((dim) => evaluateDim(dim, bindings)) ?? [null];
   return dims.every((dim) => dim !== null) ? byteSize(dtype, elementCount(dims)) : null;

@@ -9,6 +9,8 @@ export interface LmOptions {
   /** Intra-op threads of onnxruntime; 0 lets it choose. */
   threads: number;
   device: Device;
+  /** Prefix of files that onnxruntime's own profile of each session is written to, for benchmarks. */
+  profile?: string;
 }
 
 /** A right-padded batch; all arrays are row-major [rows, length], `targets` is [rows]. */
