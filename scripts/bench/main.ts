@@ -1,0 +1,87 @@
+/**
+ * `npm run bench -- train --suite` and others: see docs/benchmarks.md. LMs are generated with random weights, every
+ * measurement runs in a fresh process, ratios come from runs in turns.
+ */
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { EncoderType } from '../../src/prompts/schema.ts';
+import { type Publishing, publish } from './document.ts';
+import { type BenchLm, benchLm, lmNames, ownLm } from './lms.ts';
+import { describeMachine, measureMachine } from './machine.ts';
+import { measureTraining, type TrainCase, type TrainResult } from './train.ts';
+import { opReport, trainReport } from './train-report.ts';
+
+const count = (text: string): number => {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('A whole number above 0 is expected.');
+  return Number(text);
+};
+
+interface TrainOptions extends Publishing {
+  suite?: true;
+  lm: string;
+  model?: string;
+  batch: number;
+  length: number;
+  virtual: number;
+  encoder: EncoderType;
+  steps: number;
+  rounds: number;
+  threads: number;
+  profile?: true;
+  peer?: [string, string];
+}
+
+/** LMs and batches of the issue's table: the paper's and PEFT's usual ones. */
+const suite: readonly (readonly [lm: string, batch: number, length: number])[] = [
+  ['gpt2', 8, 32],
+  ['gpt2', 8, 12],
+  ['gpt2', 2, 256],
+  ['bert-base', 8, 32],
+  ['llama-135m', 8, 32],
+];
+
+async function train(options: TrainOptions): Promise<void> {
+  const { virtual, encoder, steps, rounds, threads } = options;
+  const one = options.model === undefined ? benchLm(options.lm) : ownLm(options.model);
+  const chosen: [lm: BenchLm, batch: number, length: number][] = options.suite
+    ? suite.map(([lm, batch, length]) => [benchLm(lm), batch, length])
+    : [[one, options.batch, options.length]];
+  const cases = chosen.map(([lm, batch, length]): TrainCase => ({ lm, batch, length, virtual, encoder }));
+  const [python, script] = options.peer ?? [];
+  const peer = python === undefined || script === undefined ? null : { python, script };
+  const machine = await measureMachine(threads);
+  console.log(describeMachine(machine));
+  const results: TrainResult[] = [];
+  for (const one of cases) {
+    console.error(`${one.lm.name}, batch ${one.batch} × ${one.length} …`);
+    results.push(
+      await measureTraining(one, { steps, rounds, threads, peer, profile: options.profile === true }, machine),
+    );
+  }
+  const text = trainReport(results, machine);
+  console.log(`\n${text}`);
+  for (const result of results) if (result.ops !== null) console.log(`\n${opReport(result)}`);
+  publish(options, 'train', { machine, steps, rounds, results }, `${describeMachine(machine)}.\n\n${text}`);
+}
+
+const program = new Command('bench').description('how fast this is, and how near to what the machine can do');
+const publishing = (command: Command) =>
+  command
+    .option('--json <file>', 'also write the figures as JSON')
+    .option('--docs <folder>', "update the folder's benchmarks.md and its figures")
+    .option('--threads <count>', 'threads of onnxruntime and of the peer', count, 2);
+
+publishing(program.command('train').description('whole training steps: encoder, LM forward and backward, optimizer'))
+  .option('--suite', 'the five cases of the table in docs/benchmarks.md')
+  .addOption(new Option('--lm <name>', 'which LM').choices(lmNames).default('gpt2'))
+  .option('--model <folder>', 'an LM of your own instead, in the layout of the Hugging Face Hub')
+  .option('--batch <rows>', 'rows of a batch', count, 8)
+  .option('--length <tokens>', 'tokens of a row, pseudo tokens included', count, 32)
+  .option('--virtual <tokens>', 'pseudo tokens', count, 9)
+  .addOption(new Option('--encoder <type>', 'prompt encoder').choices(['lstm', 'mlp', 'embedding']).default('lstm'))
+  .option('--steps <count>', 'counted steps a process', count, 7)
+  .option('--rounds <count>', 'processes, or pairs of processes with a peer', count, 3)
+  .option('--profile', "also where the LM's time goes by op, from onnxruntime's own profile")
+  .option('--peer <python and script...>', 'a Python with torch and peft, and the script that trains the same shapes')
+  .action(train);
+
+await program.parseAsync();

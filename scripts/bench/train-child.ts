@@ -1,0 +1,128 @@
+/** Whole training steps of the product on one LM, timed by their parts. Runs in a process of its own and does nothing else. */
+import { openLm } from '../../src/lm/open.ts';
+import type { LmBatch } from '../../src/lm/types.ts';
+import type { ModelManifest } from '../../src/models/manifest.ts';
+import { openEncoder } from '../../src/prompts/open.ts';
+import type { EncoderType } from '../../src/prompts/schema.ts';
+import type { Parameters } from '../../src/prompts/types.ts';
+import { createOptimizer, initialOptimizerState } from '../../src/tuning/optimizers/registry.ts';
+import { vocabularyCandidates } from '../../src/tuning/reference.ts';
+import { type StepParts, trainStep } from '../../src/tuning/step.ts';
+import { answerOnce } from './child.ts';
+import { minimum } from './statistics.ts';
+
+export interface TrainTask {
+  manifest: ModelManifest;
+  batch: number;
+  /** Tokens of a row, pseudo tokens included. */
+  length: number;
+  virtual: number;
+  encoder: EncoderType;
+  /** Position whose logits are read. */
+  target: number;
+  steps: number;
+  threads: number;
+  /** Prefix of the files that onnxruntime writes its profile to. */
+  profile: string | null;
+}
+
+export interface TrainTimes {
+  /** Milliseconds of each counted step. */
+  steps: number[];
+  /** Of the shortest step. */
+  parts: Record<Part, number>;
+  openMs: number;
+  /** Parameters of the prompt encoder. */
+  parameters: number;
+}
+
+export type Part = 'encoder' | 'lm' | 'encoderGradient' | 'optimizer' | 'host';
+
+/** Two steps that are not counted come first: they allocate arenas. */
+const warmup = 2;
+
+answerOnce<TrainTask, TrainTimes>(async (task) => {
+  const opening = performance.now();
+  const { threads, manifest, virtual: virtualTokens } = task;
+  const profile = task.profile === null ? {} : { profile: task.profile };
+  const lm = await openLm(manifest, { threads, device: 'cpu', ...profile });
+  const trainer = await lm.trainer(vocabularyCandidates(manifest.vocabularySize));
+  const { width } = manifest.embedding;
+  const encoder = await openEncoder({ type: task.encoder, layers: 2, virtualTokens, width, base: null }, { threads });
+  const parameters = encoder.initialise(0);
+  const optimizer = createOptimizer('adam', initialOptimizerState(parameters), { weightDecay: 0 });
+  const openMs = performance.now() - opening;
+  const times = await timeSteps({ trainer, encoder, optimizer }, parameters, task);
+  await encoder.close();
+  await trainer.close();
+  await lm.close();
+  const count = [...parameters.values()].reduce((sum, { values }) => sum + values.length, 0);
+  return { ...times, openMs, parameters: count };
+});
+
+async function timeSteps(parts: StepParts, parameters: Parameters, task: TrainTask) {
+  const { spent, timed } = timeParts(parts);
+  const { batch, labels } = batchOf(task);
+  const steps: number[] = [];
+  let best: Record<Part, number> = { encoder: 0, lm: 0, encoderGradient: 0, optimizer: 0, host: 0 };
+  for (let i = 0; i < task.steps + warmup; i++) {
+    for (const part of Object.keys(spent) as (keyof typeof spent)[]) spent[part] = 0;
+    const start = performance.now();
+    await trainStep(timed, parameters, batch, labels, { learningRate: 1e-4, gradientClip: null });
+    const whole = performance.now() - start;
+    if (i < warmup) continue;
+    steps.push(whole);
+    const inParts = spent.encoder + spent.lm + spent.encoderGradient + spent.optimizer;
+    if (whole === minimum(steps)) best = { ...spent, host: whole - inParts };
+  }
+  return { steps, parts: best };
+}
+
+/** The same parts, adding up how long each was at work. */
+function timeParts({ trainer, encoder, optimizer }: StepParts) {
+  const spent = { encoder: 0, lm: 0, encoderGradient: 0, optimizer: 0 };
+  const clock = async <T>(part: keyof typeof spent, run: () => T | Promise<T>): Promise<T> => {
+    const start = performance.now();
+    const result = await run();
+    spent[part] += performance.now() - start;
+    return result;
+  };
+  const timed: StepParts = {
+    trainer: { ...trainer, step: (...given) => clock('lm', () => trainer.step(...given)) },
+    encoder: {
+      ...encoder,
+      forward: (...given) => clock('encoder', () => encoder.forward(...given)),
+      gradient: (...given) => clock('encoderGradient', () => encoder.gradient(...given)),
+    },
+    optimizer: {
+      state: optimizer.state,
+      update(...given) {
+        const start = performance.now();
+        const norm = optimizer.update(...given);
+        spent.optimizer += performance.now() - start;
+        return norm;
+      },
+    },
+  };
+  return { spent, timed };
+}
+
+/** The peer's batch: pseudo tokens in front, then tokens out of the first thousand, one label. */
+function batchOf({ batch: rows, length, virtual, target, manifest }: TrainTask): {
+  batch: LmBatch;
+  labels: BigInt64Array;
+} {
+  const size = rows * length;
+  const range = Math.min(995, manifest.vocabularySize - 5);
+  return {
+    batch: {
+      rows,
+      length,
+      ids: BigInt64Array.from({ length: size }, (_, i) => BigInt(5 + ((i * 7919) % range))),
+      mask: new BigInt64Array(size).fill(1n),
+      slots: BigInt64Array.from({ length: size }, (_, i) => (i % length < virtual ? BigInt(i % length) : -1n)),
+      targets: new BigInt64Array(rows).fill(BigInt(target)),
+    },
+    labels: new BigInt64Array(rows).fill(11n),
+  };
+}
