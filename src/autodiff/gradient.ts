@@ -21,10 +21,21 @@ export interface GradientRequest {
 
 /**
  * Appends nodes that compute the gradients of the `wrt` values and returns their names.
- * Everything a rule offers is emitted; what no one reads is removed by the prune pass.
- * @throws PtunedError unsupported_op naming op and node when the path crosses an op without a rule
+ * @throws PtunedError unsupported_op naming op and node when the path crosses an op without a rule; import_refused for a
+ *   value that no gradient reaches
  */
 export function appendGradient(builder: GraphBuilder, request: GradientRequest): Map<string, string> {
+  const gradients = appendReachingGradients(builder, request);
+  const missing = request.wrt.find((value) => !gradients.has(value));
+  if (missing === undefined) return gradients;
+  throw new PtunedError('import_refused', `No gradient reaches "${missing}": the output does not depend on it.`);
+}
+
+/**
+ * {@link appendGradient} for the values that a gradient reaches; that of the others is zero.
+ * Everything a rule offers is emitted; what no one reads is removed by the prune pass.
+ */
+export function appendReachingGradients(builder: GraphBuilder, request: GradientRequest): Map<string, string> {
   const forward = [...builder.graph.nodes];
   const path = valuesOnPath(builder, forward, request.wrt);
   const contributions = new Map<string, string[]>();
@@ -46,11 +57,9 @@ export function appendGradient(builder: GraphBuilder, request: GradientRequest):
     }
   }
   return new Map(
-    request.wrt.map((value) => {
+    request.wrt.flatMap((value): [string, string][] => {
       const gradient = gradientOf(value);
-      if (gradient === null)
-        throw new PtunedError('import_refused', `No gradient reaches "${value}": the output does not depend on it.`);
-      return [value, gradient];
+      return gradient === null ? [] : [[value, gradient]];
     }),
   );
 }

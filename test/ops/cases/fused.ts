@@ -50,9 +50,9 @@ const embeddings: GradientCase[] = [
     'EmbedLayerNormalization',
     [ids, fedInt32([0, 1, 1, 0, 0, 0], [2, 3]), weight([5, 4]), weight([3, 4]), weight([2, 4]), weight([4]), weight([4]), mask],
     epsilon,
-    { outputs: 2, integers: [1] },
+    { outputs: 2 },
   ),
-  fused('EmbedLayerNormalization', [ids, null, weight([5, 4]), weight([3, 4]), null, weight([4]), weight([4])], epsilon, { outputs: 2, integers: [1] }),
+  fused('EmbedLayerNormalization', [ids, null, weight([5, 4]), weight([3, 4]), null, weight([4]), weight([4])], epsilon, { outputs: 2 }),
 ]; // biome-ignore format: inputs in a row
 
 const angles = Array.from({ length: 5 * 4 }, (_, i) => 0.3 * i);
