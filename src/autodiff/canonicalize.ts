@@ -1,60 +1,41 @@
 /**
- * Lifts a graph to one opset, so that every later pass and every gradient rule knows one form of each op: axes as
- * inputs (Squeeze, Unsqueeze, ReduceSum since 13, other reductions since 18), split sizes as an input or num_outputs
- * (13, 18), softmax over one axis (13), constants as initializers.
+ * Lifts a graph to one opset, so that every later pass and every gradient rule knows one form of each op. What older
+ * forms there were, and what becomes of them, is on the ops' records.
  */
 import { PtunedError } from '../errors.ts';
-import {
-  type Attribute,
-  attributesOf,
-  type Graph,
-  intAttribute,
-  intsAttribute,
-  type Model,
-  type Node,
-  type Tensor,
-} from '../onnx/ir.ts';
+import type { Attribute, Graph, Model, Node, Tensor } from '../onnx/ir.ts';
 import { tensorOf } from '../onnx/types.ts';
+import { newestOpset, oldestOpset, opKey } from '../ops/op.ts';
+import { ops } from '../ops/registry.ts';
+import { withSubgraphs } from './inline.ts';
+import { lowerings } from './lower/registry.ts';
 
 /** Lowest opset of a canonical graph; newer graphs keep theirs. */
 export const canonicalOpset = 21;
-const oldest = 11;
 
-const reductions = new Set([
-  'ReduceMean',
-  'ReduceMax',
-  'ReduceMin',
-  'ReduceProd',
-  'ReduceL1',
-  'ReduceL2',
-  'ReduceSumSquare',
-  'ReduceLogSum',
-  'ReduceLogSumExp',
-]);
-
-/** A model in canonical form; the given one is left as it is. @throws PtunedError import_refused below opset 11 */
+/** A model in canonical form; the given one is left as it is. @throws PtunedError import_refused for other opsets */
 export function canonicalize(model: Model): Model {
-  const from = model.opsets.get('') ?? oldest;
-  if (from < oldest) {
+  const from = model.opsets.get('') ?? oldestOpset;
+  if (from < oldestOpset || from > newestOpset) {
     throw new PtunedError(
       'import_refused',
-      `The graph has opset ${from}; opsets from ${oldest} on are accepted. Export the LM again.`,
+      `The graph has opset ${from}; opsets ${oldestOpset} to ${newestOpset} are accepted. Export the LM again.`,
     );
-  }
-  const graph: Graph = { ...model.graph, initializers: new Map(model.graph.initializers), nodes: [] };
-  for (const node of model.graph.nodes) {
-    for (const one of canonicalNodes(
-      { ...node, outputs: [...node.outputs], attributes: new Map(node.attributes) },
-      from,
-      graph,
-    )) {
-      graph.nodes.push(one);
-    }
   }
   const opsets = new Map(model.opsets);
   opsets.set('', Math.max(from, canonicalOpset));
   opsets.set('com.microsoft', 1);
-  return { ...model, opsets, graph };
+  return { ...model, opsets, graph: canonicalGraph(model.graph, from) };
+}
+
+function canonicalGraph(source: Graph, from: number): Graph {
+  const graph: Graph = { ...source, initializers: new Map(source.initializers), nodes: [] };
+  for (const node of source.nodes) {
+    const copy = { ...node, outputs: [...node.outputs], attributes: new Map(node.attributes) };
+    const whole = withSubgraphs(copy, (inner) => canonicalGraph(inner, from));
+    graph.nodes.push(...canonicalNodes(whole, from, graph));
+  }
+  return graph;
 }
 
 function canonicalNodes(node: Node, from: number, graph: Graph): Node[] {
@@ -65,23 +46,22 @@ function canonicalNodes(node: Node, from: number, graph: Graph): Node[] {
     graph.initializers.set(node.outputs[0]!, tensor);
     return [];
   }
-  if (from < 13 && (node.op === 'Squeeze' || node.op === 'Unsqueeze' || node.op === 'ReduceSum'))
-    axesToInput(node, graph);
-  if (from < 18 && reductions.has(node.op)) axesToInput(node, graph);
-  if (node.op === 'Split') canonicalSplit(node, from, graph);
   // Whatever mode it was exported in, a frozen LM drops nothing.
-  if (node.op === 'Dropout' && (from < 12 || !node.outputs[1]))
-    return [
-      {
-        ...node,
-        op: 'Identity',
-        inputs: node.inputs.slice(0, 1),
-        outputs: node.outputs.slice(0, 1),
-        attributes: new Map(),
-      },
-    ];
-  if (from < 13 && (node.op === 'Softmax' || node.op === 'LogSoftmax')) return oldSoftmax(node);
-  return [node];
+  if (node.op === 'Dropout' && (from < 12 || !node.outputs[1])) return [identity(node)];
+  return lifted(node, from, graph);
+}
+
+function lifted(node: Node, from: number, graph: Graph): Node[] {
+  const key = opKey(node.domain, node.op);
+  const forms = (ops.get(key) ?? lowerings.get(key))?.older ?? [];
+  return forms
+    .filter((form) => from < form.before)
+    .reduce((nodes, form) => nodes.flatMap((one) => (one.op === node.op ? form.lift(one, graph) : [one])), [node]);
+}
+
+function identity(node: Node): Node {
+  const [input, output] = [node.inputs.slice(0, 1), node.outputs.slice(0, 1)];
+  return { ...node, op: 'Identity', inputs: input, outputs: output, attributes: new Map() };
 }
 
 function constantTensor(node: Node): Tensor | null {
@@ -101,43 +81,4 @@ function constantTensor(node: Node): Tensor | null {
     default:
       return null;
   }
-}
-
-function int64Input(node: Node, graph: Graph, hint: string, values: number[]): string {
-  const name = `pt/${hint}/${node.outputs[0]}`;
-  graph.initializers.set(name, tensorOf('int64', [values.length], values));
-  return name;
-}
-
-function axesToInput(node: Node, graph: Graph): void {
-  const axes = intsAttribute(node, 'axes');
-  node.attributes.delete('axes');
-  if (axes !== null) node.inputs = [node.inputs[0]!, int64Input(node, graph, 'axes', axes)];
-}
-
-function canonicalSplit(node: Node, from: number, graph: Graph): void {
-  const sizes = from < 13 ? intsAttribute(node, 'split') : null;
-  node.attributes.delete('split');
-  if (sizes !== null) node.inputs = [node.inputs[0]!, int64Input(node, graph, 'split', sizes)];
-  const given = (node.inputs[1] ?? '') !== '';
-  if (!given && from < 18) node.attributes.set('num_outputs', { kind: 'int', value: node.outputs.length });
-}
-
-/** Below opset 13 softmax runs over all axes from `axis` on; the last axis alone is by far the usual case. */
-function oldSoftmax(node: Node): Node[] {
-  const axis = intAttribute(node, 'axis', 1);
-  if (axis === -1) return [node];
-  const [input, output] = [node.inputs[0]!, node.outputs[0]!];
-  const part = (op: string, name: string, inputs: string[], attributes = {}): Node => ({
-    op,
-    domain: '',
-    name: `${node.name}/${name}`,
-    inputs,
-    outputs: [name === 'result' ? output : `pt/${name}/${output}`],
-    attributes: attributesOf(attributes),
-  });
-  const flat = part('Flatten', 'flat', [input], { axis });
-  const soft = part(node.op, 'soft', [flat.outputs[0]!], { axis: -1 });
-  const shape = part('Shape', 'shape', [input]);
-  return [flat, soft, shape, part('Reshape', 'result', [soft.outputs[0]!, shape.outputs[0]!])];
 }

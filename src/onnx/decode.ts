@@ -20,6 +20,7 @@ import {
   ModelProtoSchema,
   type NodeProto,
   type TensorProto,
+  TensorProtoSchema,
   type ValueInfoProto,
 } from './onnx_pb.ts';
 import { skimModel } from './skim.ts';
@@ -129,6 +130,18 @@ function decodeAttribute(proto: AttributeProto, where: string): Attribute {
     'damaged_model',
     `Attribute ${proto.name} of ${where} has type ${proto.type}, which is not supported.`,
   );
+}
+
+/** A tensor in a file of its own, as ONNX's test data have them. @throws PtunedError damaged_model */
+export function decodeTensorFile(bytes: Uint8Array, location: string): { name: string; tensor: Tensor } {
+  try {
+    const proto = fromBinary(TensorProtoSchema, bytes);
+    return { name: proto.name, tensor: decodeTensor(proto) };
+  } catch (error) {
+    if (error instanceof PtunedError) throw error;
+    const message = `${location} is not a tensor: ${(error as Error).message}.`;
+    throw new PtunedError('damaged_model', message, { cause: error });
+  }
 }
 
 function decodeTensor(proto: TensorProto): Tensor {

@@ -65,8 +65,12 @@ const powVjp: Vjp = (c) => {
   }
   const { dtype } = b.type(x);
   const power = b.type(e).dtype === dtype ? e : castLike(b, e, x);
-  const slope = b.op('Mul', [power, b.op('Pow', [x, b.op('Sub', [power, scalar(c, 1)])])]);
-  const wrtExponent = b.op('Mul', [c.gradient(0), b.op('Mul', [c.output(0), b.op('Log', [x])])]);
+  const zero = scalar(c, 0);
+  // 0·∞ at x = 0 is NaN: x⁰ has the slope 0 there, and 0ᵉ does not change with e.
+  const power1 = b.op('Pow', [x, b.op('Sub', [power, scalar(c, 1)])]);
+  const slope = b.op('Where', [b.op('Equal', [power, zero]), zero, b.op('Mul', [power, power1])]);
+  const growth = b.op('Mul', [c.output(0), b.op('Log', [x])]);
+  const wrtExponent = b.op('Mul', [c.gradient(0), b.op('Where', [b.op('Equal', [x, zero]), zero, growth])]);
   return [b.op('Mul', [c.gradient(0), slope]), b.type(e).dtype === dtype ? wrtExponent : null];
 };
 
@@ -81,17 +85,25 @@ const extremumVjp: Vjp = (c) => {
   return isFloat(dtype) ? hits.map((hit) => b.op('Mul', [share, hit])) : hits.map(() => null);
 };
 
-/** Gradient passes where lower < x < upper and also at the bounds (PyTorch's convention for clamp). */
+/**
+ * Gradient passes where lower < x < upper and also at the bounds (PyTorch's convention for clamp); beyond a bound it is
+ * the bound's. Where the bounds cross, the upper one holds.
+ */
 const clipVjp: Vjp = (c) => {
   const b = c.builder;
-  const bounds = [1, 2].map((i) => c.node.inputs[i] ?? '');
-  const inside = [
-    bounds[0] === '' ? null : b.op('GreaterOrEqual', [c.input(0), bounds[0]!]),
-    bounds[1] === '' ? null : b.op('LessOrEqual', [c.input(0), bounds[1]!]),
-  ].filter((one) => one !== null);
-  const condition = inside.length === 2 ? b.op('And', inside) : inside[0];
-  const gradient = condition === undefined ? c.gradient(0) : b.op('Where', [condition, c.gradient(0), scalar(c, 0)]);
-  return [gradient, null, null];
+  const x = c.input(0);
+  const [lower, upper] = [1, 2].map((i) => c.node.inputs[i] || null);
+  const where = (condition: string) => b.op('Where', [condition, c.gradient(0), scalar(c, 0)]);
+  const both = (one: string | null, other: string | null) =>
+    one === null || other === null ? (one ?? other) : b.op('And', [one, other]);
+  const above = lower ? b.op('GreaterOrEqual', [x, lower]) : null;
+  const below = upper ? b.op('LessOrEqual', [x, upper]) : null;
+  const crossed = lower && upper ? b.op('Greater', [lower, upper]) : null;
+  const inside = both(above, below);
+  const under = above === null ? null : both(b.op('Not', [above]), crossed === null ? null : b.op('Not', [crossed]));
+  const over = below === null ? null : b.op('Not', [below]);
+  const beyond = over === null || crossed === null ? over : b.op('Or', [over, crossed]);
+  return [inside === null ? c.gradient(0) : where(inside), under && where(under), beyond && where(beyond)];
 };
 
 const whereInfer: Infer = (node, inputs) => {
@@ -119,19 +131,27 @@ function half(c: VjpContext, i: number): string {
 }
 
 export const arithmeticOps: Op[] = [
-  { name: 'Add', infer: arithmetic((x, y) => addDims(x, y)), vjp: (c) => [c.gradient(0), c.gradient(0)] },
+  {
+    name: 'Add',
+    opsets: [11, 13, 14],
+    infer: arithmetic((x, y) => addDims(x, y)),
+    vjp: (c) => [c.gradient(0), c.gradient(0)],
+  },
   {
     name: 'Sub',
+    opsets: [11, 13, 14],
     infer: arithmetic((x, y) => subtractDims(x, y)),
     vjp: (c) => [c.gradient(0), c.builder.op('Neg', [c.gradient(0)])],
   },
   {
     name: 'Mul',
+    opsets: [11, 13, 14],
     infer: arithmetic((x, y) => multiplyDims(x, y)),
     vjp: (c) => [c.builder.op('Mul', [c.gradient(0), c.input(1)]), c.builder.op('Mul', [c.gradient(0), c.input(0)])],
   },
   {
     name: 'Div',
+    opsets: [11, 13, 14],
     infer: arithmetic(quotient),
     vjp: (c) => {
       const share = c.builder.op('Div', [c.gradient(0), c.input(1)]);
@@ -140,27 +160,31 @@ export const arithmeticOps: Op[] = [
   },
   {
     name: 'Pow',
+    opsets: [11, 12, 13, 15],
     infer: arithmetic((x, y) => (typeof x === 'number' && typeof y === 'number' ? x ** y : null)),
     vjp: powVjp,
   },
-  { name: 'Sum', infer: broadcasting(), vjp: (c) => c.node.inputs.map(() => c.gradient(0)) },
+  { name: 'Sum', opsets: [11, 13], infer: broadcasting(), vjp: (c) => c.node.inputs.map(() => c.gradient(0)) },
   {
     name: 'Mean',
+    opsets: [11, 13],
     infer: broadcasting(),
     vjp: (c) => {
       const share = c.builder.op('Div', [c.gradient(0), scalar(c, c.node.inputs.length)]);
       return c.node.inputs.map(() => share);
     },
   },
-  { name: 'Min', infer: extremum(smaller), vjp: extremumVjp },
-  { name: 'Max', infer: extremum(larger), vjp: extremumVjp },
+  { name: 'Min', opsets: [11, 12, 13], infer: extremum(smaller), vjp: extremumVjp },
+  { name: 'Max', opsets: [11, 12, 13], infer: extremum(larger), vjp: extremumVjp },
   {
     name: 'Clip',
+    opsets: [11, 12, 13],
     infer: (node, inputs) => [typeOf(required(node, inputs, 0).dtype, required(node, inputs, 0).shape)],
     vjp: clipVjp,
   },
   {
     name: 'PRelu',
+    opsets: [11, 16],
     infer: broadcasting(),
     vjp: (c) => {
       const b = c.builder;
@@ -169,10 +193,11 @@ export const arithmeticOps: Op[] = [
       return [dx, b.op('Where', [above, scalar(c, 0), b.op('Mul', [c.gradient(0), c.input(0)])])];
     },
   },
-  { name: 'Where', infer: whereInfer, vjp: (c) => [null, half(c, 1), half(c, 2)] },
-  { name: 'Mod', infer: broadcasting(), vjp: { missing: 'exporters use it on integers only' } },
+  { name: 'Where', opsets: [11, 16], infer: whereInfer, vjp: (c) => [null, half(c, 1), half(c, 2)] },
+  { name: 'Mod', opsets: [11, 13], infer: broadcasting(), vjp: { missing: 'exporters use it on integers only' } },
   {
     name: 'CastLike',
+    opsets: [15, 19, 21, 23, 24, 25],
     infer: (node, inputs) => [
       typeOf(required(node, inputs, 1).dtype, required(node, inputs, 0).shape, required(node, inputs, 0).value),
     ],

@@ -1,4 +1,4 @@
-/** Convolution over text: stride 1, any padding, dilation and groups. */
+/** Convolution over text: any stride, padding, dilation and groups. */
 import { addDims, type Dim, multiplyDims, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
@@ -23,58 +23,98 @@ function settingsOf(node: Node, spatial: number): Settings {
   };
 }
 
-function spatialSizes(node: Node, x: Dim[], w: Dim[], direction: 1 | -1): Dim[] {
+/** Sizes behind the channels; `size` gets a dimension, what padding and kernel add to it, and the stride. */
+function spatialSizes(
+  node: Node,
+  x: Dim[],
+  w: Dim[],
+  size: (dim: Dim, grown: number, stride: number, i: number) => Dim,
+): Dim[] {
   const { strides, pads, dilations } = settingsOf(node, x.length - 2);
-  const automatic = stringAttribute(node, 'auto_pad', 'NOTSET') !== 'NOTSET';
   return x.slice(2).map((dim, i): Dim => {
     const kernel = w[i + 2]!;
-    if (automatic || strides[i] !== 1 || typeof kernel !== 'number') return unknownDim();
-    return addDims(dim, direction * (pads[i]! + pads[i + strides.length]! - dilations[i]! * (kernel - 1)));
+    if (padsItself(node) || typeof kernel !== 'number') return unknownDim();
+    return size(dim, pads[i]! + pads[i + strides.length]! - dilations[i]! * (kernel - 1), strides[i]!, i);
   });
+}
+
+function padsItself(node: Node): boolean {
+  const mode = stringAttribute(node, 'auto_pad', 'NOTSET');
+  return mode !== 'NOTSET' && mode !== 'VALID';
 }
 
 const convInfer: Infer = (node, inputs) => {
   const [x, w] = [required(node, inputs, 0), required(node, inputs, 1)];
   if (x.shape === null || w.shape === null) return [typeOf(x.dtype, null)];
-  return [typeOf(x.dtype, [x.shape[0]!, w.shape[0]!, ...spatialSizes(node, x.shape, w.shape, 1)])];
+  return [typeOf(x.dtype, [x.shape[0]!, w.shape[0]!, ...spatialSizes(node, x.shape, w.shape, convolved)])];
 };
+
+function convolved(dim: Dim, grown: number, stride: number): Dim {
+  if (stride === 1) return addDims(dim, grown);
+  return typeof dim === 'number' ? Math.floor((dim + grown - 1) / stride) + 1 : unknownDim();
+}
 
 const transposeInfer: Infer = (node, inputs) => {
   const [x, w] = [required(node, inputs, 0), required(node, inputs, 1)];
   if (x.shape === null || w.shape === null) return [typeOf(x.dtype, null)];
   const channels = multiplyDims(w.shape[1]!, intAttribute(node, 'group', 1));
-  return [typeOf(x.dtype, [x.shape[0]!, channels, ...spatialSizes(node, x.shape, w.shape, -1)])];
+  return [typeOf(x.dtype, [x.shape[0]!, channels, ...spatialSizes(node, x.shape, w.shape, spread)])];
+
+  function spread(dim: Dim, grown: number, stride: number, i: number): Dim {
+    if (node.attributes.has('output_shape')) return unknownDim();
+    const extra = intsAttribute(node, 'output_padding')?.[i] ?? 0;
+    return addDims(multiplyDims(addDims(dim, -1), stride), 1 + extra - grown);
+  }
 };
 
 /** Settings of a node that has a gradient rule. @throws PtunedError unsupported_op naming what has none */
 function differentiable(c: VjpContext): Settings {
   const settings = settingsOf(c.node, c.builder.shape(c.input(0)).length - 2);
-  const other = ['auto_pad', 'output_padding', 'output_shape'].find((name) => {
-    const found = c.node.attributes.get(name);
-    return found !== undefined && !(found.kind === 'string' && found.value === 'NOTSET');
-  });
-  const what = settings.strides.some((stride) => stride !== 1) ? `strides ${settings.strides}` : other;
-  if (what === undefined) return settings;
-  throw unsupported(c.node, `has ${what}; stride 1 with pads has a gradient rule`);
+  if (padsItself(c.node)) throw unsupported(c.node, 'has auto_pad; pads given as numbers have a gradient rule');
+  if (c.node.attributes.has('output_shape'))
+    throw unsupported(c.node, 'has output_shape; pads given as numbers have a gradient rule');
+  return settings;
 }
 
 /** dX is a transposed convolution with the same weight, and the other way round. */
 function backward(op: 'Conv' | 'ConvTranspose'): Vjp {
   return (c) => {
-    const { pads, dilations, group } = differentiable(c);
-    const dx = c.builder.op(op, [c.gradient(0), c.input(1)], { pads, dilations, group });
+    const settings = differentiable(c);
+    const dx = op === 'Conv' ? convolve(c, settings) : spreadBack(c, settings);
     const rank = c.builder.shape(c.input(0)).length;
     const axes = Array.from({ length: rank }, (_, i) => i).filter((axis) => axis !== 1);
     const db = c.builder.op('ReduceSum', [c.gradient(0), c.builder.constant('int64', axes)], { keepdims: 0 });
     const ends: [string, string] = op === 'ConvTranspose' ? [c.input(0), c.gradient(0)] : [c.gradient(0), c.input(0)];
-    return [dx, weightGradient(c, ends, { pads, dilations, group }), db].slice(0, c.node.inputs.length);
+    return [dx, weightGradient(c, ends, settings), db].slice(0, c.node.inputs.length);
   };
 }
 
-/** A convolution of the wide end x with the narrow end dY, batch and channels exchanged: [M, C / group, kernel]. */
-function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Omit<Settings, 'strides'>): string {
+function convolve(c: VjpContext, { strides, pads, dilations, group }: Settings): string {
+  return c.builder.op('Conv', [c.gradient(0), c.input(1)], { strides, pads, dilations, group });
+}
+
+/**
+ * Each element of dY goes where the kernel took it from. Strides may have left places over at the end, so that only the
+ * run knows how many to add; padding is cut off.
+ */
+function spreadBack(c: VjpContext, { strides, pads, dilations, group }: Settings): string {
   const b = c.builder;
-  const { pads, dilations, group } = settings;
+  const inputs = [c.gradient(0), c.input(1)];
+  if (strides.every((stride) => stride === 1)) return b.op('ConvTranspose', inputs, { pads, dilations, group });
+  const spread = b.op('ConvTranspose', inputs, { strides, dilations, group });
+  const size = (value: string) => b.op('Shape', [value], { start: 2 });
+  const front = pads.slice(0, strides.length);
+  const left = b.op('Sub', [size(c.input(0)), size(spread)]);
+  const ends = b.op('Add', [left, b.constant('int64', front)]);
+  const starts = b.constant('int64', [0, 0, ...front.map((pad) => -pad)]);
+  const amounts = b.op('Concat', [starts, b.constant('int64', [0, 0]), ends], { axis: 0 });
+  return b.op('Pad', [spread, amounts]);
+}
+
+/** A convolution of the wide end x with the narrow end dY, batch and channels exchanged: [M, C / group, kernel]. */
+function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Settings): string {
+  const b = c.builder;
+  const { pads, strides, dilations, group } = settings;
   const rank = b.shape(x).length;
   const places = Array.from({ length: rank - 2 }, (_, i) => i);
   const swap = [1, 0, ...places.map((i) => i + 2)];
@@ -88,7 +128,7 @@ function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Omit
   const rows = b.op('Mul', [part(0, 1), b.constant('int64', [group])]);
   const wide = b.op('Reshape', [turned, b.op('Concat', [b.constant('int64', [-1]), rows, part(2, rank)], { axis: 0 })]);
   const narrow = b.op('Transpose', [dy], { perm: swap });
-  const attributes = { pads, strides: dilations, dilations: places.map(() => 1), group };
+  const attributes = { pads, strides: dilations, dilations: strides, group };
   const product = b.op('Conv', [wide, narrow], attributes);
   // Strides (the forward's dilations) may leave places over behind the kernel.
   const zeros = b.constant(
@@ -105,6 +145,6 @@ function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Omit
 }
 
 export const convolutionOps: Op[] = [
-  { name: 'Conv', infer: convInfer, vjp: backward('ConvTranspose') },
-  { name: 'ConvTranspose', infer: transposeInfer, vjp: backward('Conv') },
+  { name: 'Conv', opsets: [11, 22], infer: convInfer, vjp: backward('ConvTranspose') },
+  { name: 'ConvTranspose', opsets: [11, 22], infer: transposeInfer, vjp: backward('Conv') },
 ];

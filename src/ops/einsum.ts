@@ -91,4 +91,4 @@ const vjp: Vjp = (c) => {
   });
 };
 
-export const einsumOps: Op[] = [{ name: 'Einsum', infer, vjp }];
+export const einsumOps: Op[] = [{ name: 'Einsum', opsets: [12], infer, vjp }];

@@ -3,8 +3,8 @@ import { type Dim, divideDims, productOf, subtractDims, unknownDim } from '../on
 import { dtypeName } from '../onnx/dtype.ts';
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { numbersOf, type TensorType, typeOf, typeOfTensor } from '../onnx/types.ts';
-import type { Infer, Op } from './op.ts';
-import { required } from './shared.ts';
+import type { Infer, Op, Vjp } from './op.ts';
+import { castLike, required } from './shared.ts';
 
 const none = { none: 'depends on shapes only' };
 
@@ -77,6 +77,17 @@ const oneHotInfer: Infer = (node, inputs) => {
   return [typeOf(dtype, [...indices.shape.slice(0, at), depth, ...indices.shape.slice(at)])];
 };
 
+/** Each element is one of the two values [off, on]; which, the same op tells with 0 and 1 for them. */
+const oneHotVjp: Vjp = (c) => {
+  const b = c.builder;
+  const choice = castLike(b, b.constant('float32', [0, 1]), c.input(2));
+  const hot = b.op('OneHot', [c.input(0), c.input(1), choice], { axis: intAttribute(c.node, 'axis', -1) });
+  const all = b.constant('int64', [-1]);
+  const sum = (value: string) => b.op('Reshape', [b.op('ReduceSum', [value], { keepdims: 0 }), all]);
+  const on = sum(b.op('Mul', [c.gradient(0), hot]));
+  return [null, null, b.op('Concat', [b.op('Sub', [sum(c.gradient(0)), on]), on], { axis: 0 })];
+};
+
 function likeWithDtype(node: Node, inputs: (TensorType | null)[]): TensorType[] {
   const like = required(node, inputs, 0);
   const code = intAttribute(node, 'dtype', 0);
@@ -90,12 +101,12 @@ const nonZeroInfer: Infer = (node, inputs) => {
 };
 
 export const generateOps: Op[] = [
-  { name: 'Constant', infer: constantInfer, vjp: none },
-  { name: 'Shape', infer: shapeInfer, vjp: none },
-  { name: 'Size', infer: sizeInfer, vjp: none },
-  { name: 'Range', infer: rangeInfer, vjp: none },
-  { name: 'ConstantOfShape', infer: constantOfShapeInfer, vjp: none },
-  { name: 'EyeLike', infer: likeWithDtype, vjp: none },
-  { name: 'OneHot', infer: oneHotInfer, vjp: none },
-  { name: 'NonZero', infer: nonZeroInfer, vjp: { none: 'yields positions' } },
+  { name: 'Constant', opsets: [11, 12, 13, 19, 21, 23, 24, 25], infer: constantInfer, vjp: none },
+  { name: 'Shape', opsets: [11, 13, 15, 19, 21, 23, 24, 25], infer: shapeInfer, vjp: none },
+  { name: 'Size', opsets: [11, 13, 19, 21, 23, 24, 25], infer: sizeInfer, vjp: none },
+  { name: 'Range', opsets: [11], infer: rangeInfer, vjp: { missing: 'exporters count with it, in integers' } },
+  { name: 'ConstantOfShape', opsets: [11, 20, 21, 23, 24, 25], infer: constantOfShapeInfer, vjp: none },
+  { name: 'EyeLike', opsets: [11, 22], infer: likeWithDtype, vjp: none },
+  { name: 'OneHot', opsets: [11], infer: oneHotInfer, vjp: oneHotVjp },
+  { name: 'NonZero', opsets: [11, 13], infer: nonZeroInfer, vjp: { none: 'yields positions' } },
 ];

@@ -209,14 +209,15 @@ const topKInfer: Infer = (node, inputs) => {
 };
 
 export const indexingOps: Op[] = [
-  { name: 'Gather', infer: gatherInfer, vjp: gatherVjp },
-  { name: 'GatherElements', infer: gatherElementsInfer, vjp: gatherElementsVjp },
-  { name: 'GatherND', infer: gatherNdInfer, vjp: gatherNdVjp },
-  { name: 'ScatterND', infer: likeFirst, vjp: scatterNdVjp },
-  { name: 'ScatterElements', infer: likeFirst, vjp: scatterElementsVjp },
-  { name: 'Slice', infer: sliceInfer, vjp: sliceVjp },
+  { name: 'Gather', opsets: [11, 13], infer: gatherInfer, vjp: gatherVjp },
+  { name: 'GatherElements', opsets: [11, 13], infer: gatherElementsInfer, vjp: gatherElementsVjp },
+  { name: 'GatherND', opsets: [11, 12, 13], infer: gatherNdInfer, vjp: gatherNdVjp },
+  { name: 'ScatterND', opsets: [11, 13, 16, 18], infer: likeFirst, vjp: scatterNdVjp },
+  { name: 'ScatterElements', opsets: [11, 13, 16, 18], infer: likeFirst, vjp: scatterElementsVjp },
+  { name: 'Slice', opsets: [11, 13], infer: sliceInfer, vjp: sliceVjp },
   {
     name: 'TopK',
+    opsets: [11, 24],
     infer: topKInfer,
     vjp: (c) => {
       const axis = intAttribute(c.node, 'axis', -1);

@@ -2,6 +2,7 @@
 import { addDims, type Dim, divideDims, multiplyDims, productOf, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
+import { axesAttribute, splitAttribute, splitCount } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { reshapeLike, scatterBack } from './places.ts';
 import { knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
@@ -200,7 +201,10 @@ const padInfer: Infer = (node, inputs) => {
   return [typeOf(data.dtype, shape ?? null)];
 };
 
-/** Constant mode: negative pads cut the padding off again. Other modes copy elements, whose gradients add up. */
+/**
+ * Constant mode: negative pads cut the padding off again, and what was cut off is the constant's. Other modes copy
+ * elements, whose gradients add up.
+ */
 const padVjp: Vjp = (c) => {
   const b = c.builder;
   const rest = c.node.inputs.slice(1).map(() => null);
@@ -218,7 +222,10 @@ const padVjp: Vjp = (c) => {
           'int64',
           pads.map((one) => -one),
         );
-  return [b.op('Pad', axes === '' ? [c.gradient(0), back] : [c.gradient(0), back, '', axes]), ...rest];
+  const dx = b.op('Pad', axes === '' ? [c.gradient(0), back] : [c.gradient(0), back, '', axes]);
+  const sum = (value: string) => b.op('ReduceSum', [value], { keepdims: 0 });
+  const wrtConstant = c.node.inputs[2] ? b.op('Sub', [sum(c.gradient(0)), sum(dx)]) : null;
+  return [dx, null, wrtConstant, null].slice(0, c.node.inputs.length);
 };
 
 const cumSumVjp: Vjp = (c) => [
@@ -235,17 +242,29 @@ const triluVjp: Vjp = (c) => [
 ];
 
 export const layoutOps: Op[] = [
-  { name: 'Reshape', infer: reshapeInfer, vjp: backToInput },
-  { name: 'Flatten', infer: flattenInfer, vjp: backToInput },
-  { name: 'Squeeze', infer: squeezeInfer, vjp: backToInput },
-  { name: 'Unsqueeze', infer: unsqueezeInfer, vjp: backToInput },
-  { name: 'Transpose', infer: transposeInfer, vjp: transposeVjp },
+  { name: 'Reshape', opsets: [11, 13, 14, 19, 21, 23, 24, 25], infer: reshapeInfer, vjp: backToInput },
+  { name: 'Flatten', opsets: [11, 13, 21, 23, 24, 25], infer: flattenInfer, vjp: backToInput },
+  {
+    name: 'Squeeze',
+    opsets: [11, 13, 21, 23, 24, 25],
+    older: [axesAttribute(13)],
+    infer: squeezeInfer,
+    vjp: backToInput,
+  },
+  {
+    name: 'Unsqueeze',
+    opsets: [11, 13, 21, 23, 24, 25],
+    older: [axesAttribute(13)],
+    infer: unsqueezeInfer,
+    vjp: backToInput,
+  },
+  { name: 'Transpose', opsets: [11, 13, 21, 23, 24, 25], infer: transposeInfer, vjp: transposeVjp },
   // The engine itself sums over what Expand stretched.
-  { name: 'Expand', infer: expandInfer, vjp: (c) => [c.gradient(0), null] },
-  { name: 'Tile', infer: tileInfer, vjp: tileVjp },
-  { name: 'Concat', infer: concatInfer, vjp: concatVjp },
-  { name: 'Split', infer: splitInfer, vjp: splitVjp },
-  { name: 'Pad', infer: padInfer, vjp: padVjp },
-  { name: 'CumSum', infer: likeFirst, vjp: cumSumVjp },
-  { name: 'Trilu', infer: likeFirst, vjp: triluVjp },
+  { name: 'Expand', opsets: [11, 13], infer: expandInfer, vjp: (c) => [c.gradient(0), null] },
+  { name: 'Tile', opsets: [11, 13], infer: tileInfer, vjp: tileVjp },
+  { name: 'Concat', opsets: [11, 13], infer: concatInfer, vjp: concatVjp },
+  { name: 'Split', opsets: [11, 13, 18], older: [splitAttribute, splitCount], infer: splitInfer, vjp: splitVjp },
+  { name: 'Pad', opsets: [11, 13, 18, 19, 21, 23, 24, 25], infer: padInfer, vjp: padVjp },
+  { name: 'CumSum', opsets: [11, 14], infer: likeFirst, vjp: cumSumVjp },
+  { name: 'Trilu', opsets: [14], infer: likeFirst, vjp: triluVjp },
 ];

@@ -36,15 +36,15 @@ const notInfer: Infer = (node, inputs) => {
 const test: Infer = (node, inputs) => [typeOf('bool', required(node, inputs, 0).shape)];
 
 export const logicOps: Op[] = [
-  { name: 'Equal', infer: comparison(knownEqual), vjp: none },
-  { name: 'Less', infer: numeric((x, y) => x < y), vjp: none },
-  { name: 'LessOrEqual', infer: numeric((x, y) => x <= y), vjp: none },
-  { name: 'Greater', infer: numeric((x, y) => x > y), vjp: none },
-  { name: 'GreaterOrEqual', infer: numeric((x, y) => x >= y), vjp: none },
-  { name: 'And', infer: numeric((x, y) => x !== 0 && y !== 0), vjp: none },
-  { name: 'Or', infer: numeric((x, y) => x !== 0 || y !== 0), vjp: none },
-  { name: 'Xor', infer: numeric((x, y) => (x !== 0) !== (y !== 0)), vjp: none },
-  { name: 'Not', infer: notInfer, vjp: none },
-  { name: 'IsNaN', infer: test, vjp: none },
-  { name: 'IsInf', infer: test, vjp: none },
+  { name: 'Equal', opsets: [11, 13, 19], infer: comparison(knownEqual), vjp: none },
+  { name: 'Less', opsets: [11, 13], infer: numeric((x, y) => x < y), vjp: none },
+  { name: 'LessOrEqual', opsets: [12, 16], infer: numeric((x, y) => x <= y), vjp: none },
+  { name: 'Greater', opsets: [11, 13], infer: numeric((x, y) => x > y), vjp: none },
+  { name: 'GreaterOrEqual', opsets: [12, 16], infer: numeric((x, y) => x >= y), vjp: none },
+  { name: 'And', opsets: [11], infer: numeric((x, y) => x !== 0 && y !== 0), vjp: none },
+  { name: 'Or', opsets: [11], infer: numeric((x, y) => x !== 0 || y !== 0), vjp: none },
+  { name: 'Xor', opsets: [11], infer: numeric((x, y) => (x !== 0) !== (y !== 0)), vjp: none },
+  { name: 'Not', opsets: [11], infer: notInfer, vjp: none },
+  { name: 'IsNaN', opsets: [11, 13, 20], infer: test, vjp: none },
+  { name: 'IsInf', opsets: [11, 20], infer: test, vjp: none },
 ];

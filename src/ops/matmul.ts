@@ -132,7 +132,7 @@ const gemmInfer: Infer = (node, inputs) => {
 };
 
 export const matmulOps: Op[] = [
-  { name: 'MatMul', infer: matmulInfer, vjp: matmulVjp },
-  { name: 'Gemm', infer: gemmInfer, vjp: gemmVjp },
-  { name: 'FusedMatMul', domain: 'com.microsoft', infer: fusedInfer, vjp: fusedVjp },
+  { name: 'MatMul', opsets: [11, 13], infer: matmulInfer, vjp: matmulVjp },
+  { name: 'Gemm', opsets: [11, 13], infer: gemmInfer, vjp: gemmVjp },
+  { name: 'FusedMatMul', domain: 'com.microsoft', opsets: [1], infer: fusedInfer, vjp: fusedVjp },
 ];

@@ -1,8 +1,10 @@
 /** Softmax and normalizations. */
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
+import { flatSoftmax } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { castLike, likeFirst, normalAxis, required, unsupported } from './shared.ts';
+import { castLike, likeFirst, normalAxis, required } from './shared.ts';
+import { scalar } from './unary.ts';
 
 function axisConstant(c: VjpContext): string {
   const rank = c.builder.shape(c.input(0)).length;
@@ -10,8 +12,8 @@ function axisConstant(c: VjpContext): string {
 }
 
 /**
- * Exports guard fully masked rows with Where(IsNaN(p), 0, p). The guarded value must stand in for p here: in such a row
- * p itself is NaN and NaN · 0 would poison every gradient.
+ * Exports guard fully masked rows, where p is NaN, in two ways: Where(IsNaN(p), 0, p), whose result stands in for p here,
+ * and Where(row masked, 0, p). NaN · 0 would poison every gradient.
  */
 function guarded(c: VjpContext, p: string): string {
   for (const test of c.consumers(p)) {
@@ -19,7 +21,16 @@ function guarded(c: VjpContext, p: string): string {
     const where = c.consumers(test.outputs[0]!).find((node) => node.op === 'Where' && node.inputs[2] === p);
     if (where !== undefined) return where.outputs[0]!;
   }
-  return p;
+  if (!isChosenFrom(c, p)) return p;
+  return c.builder.op('Where', [c.builder.op('IsNaN', [p]), scalar(c, 0), p]);
+}
+
+/** Whether something else may take the place of a value's elements. */
+function isChosenFrom(c: VjpContext, value: string): boolean {
+  return c.consumers(value).some((node) => {
+    if (node.op === 'Where') return true;
+    return (node.op === 'Cast' || node.op === 'Identity') && isChosenFrom(c, node.outputs[0]!);
+  });
 }
 
 /** p(dY − Σ p·dY). */
@@ -50,11 +61,12 @@ function normalizedAxes(node: Node, rank: number): number[] {
   return Array.from({ length: rank - axis }, (_, i) => axis + i);
 }
 
-/** x̂ = (x−μ)r, d = dY·γ: dX = r(d − mean d − x̂·mean(d·x̂)), with the forward node's own μ and r. */
+/**
+ * x̂ = (x−μ)r, d = dY·γ: dX = r(d − mean d − x̂·mean(d·x̂)), with the forward node's own μ and r. Where something reads
+ * these, dμ/dx = 1/n and dr/dx = −r²x̂/n.
+ */
 const layerNormVjp: Vjp = (c) => {
   const b = c.builder;
-  if (c.hasGradient(1) || c.hasGradient(2))
-    throw unsupported(c.node, 'has a mean or deviation that the logits depend on');
   const axes = b.constant('int64', normalizedAxes(c.node, b.shape(c.input(0)).length));
   const like = (value: string) => castLike(b, value, c.input(0));
   const [mean, inverse] = [like(c.output(1)), like(c.output(2))];
@@ -63,12 +75,36 @@ const layerNormVjp: Vjp = (c) => {
   const meanD = b.op('ReduceMean', [d, axes], { keepdims: 1 });
   const meanProduct = b.op('ReduceMean', [b.op('Mul', [d, normal]), axes], { keepdims: 1 });
   const centred = b.op('Sub', [b.op('Sub', [d, meanD]), b.op('Mul', [normal, meanProduct])]);
-  const dx = b.op('Mul', [centred, inverse]);
+  const fromY = b.op('Mul', [centred, inverse]);
+  const dx = statisticsGradient(c, { normal, inverse, like }).reduce((sum, part) => b.op('Add', [sum, part]), fromY);
   return [dx, b.op('Mul', [c.gradient(0), normal]), c.gradient(0)].slice(0, c.node.inputs.length);
 };
 
+interface Normalized {
+  normal: string;
+  inverse: string;
+  /** A statistic in the element type of x. */
+  like(value: string): string;
+}
+
+/** What the gradients of μ and r, where there are any, add to that of x. */
+function statisticsGradient(c: VjpContext, { normal, inverse, like }: Normalized): string[] {
+  const b = c.builder;
+  const parts: string[] = [];
+  const perElement = (i: number) => {
+    const count = b.op('Div', [b.op('Size', [c.input(0)]), b.op('Size', [c.output(i)])]);
+    return b.op('Div', [like(c.gradient(i)), castLike(b, count, c.input(0))]);
+  };
+  if (c.hasGradient(1)) parts.push(perElement(1));
+  if (c.hasGradient(2)) {
+    const slope = b.op('Mul', [b.op('Mul', [inverse, inverse]), normal]);
+    parts.push(b.op('Neg', [b.op('Mul', [perElement(2), slope])]));
+  }
+  return parts;
+}
+
 export const normalizeOps: Op[] = [
-  { name: 'Softmax', infer: likeFirst, vjp: softmaxVjp },
-  { name: 'LogSoftmax', infer: likeFirst, vjp: logSoftmaxVjp },
-  { name: 'LayerNormalization', infer: layerNormInfer, vjp: layerNormVjp },
+  { name: 'Softmax', opsets: [11, 13], older: [flatSoftmax], infer: likeFirst, vjp: softmaxVjp },
+  { name: 'LogSoftmax', opsets: [11, 13], older: [flatSoftmax], infer: likeFirst, vjp: logSoftmaxVjp },
+  { name: 'LayerNormalization', opsets: [17], infer: layerNormInfer, vjp: layerNormVjp },
 ];

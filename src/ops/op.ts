@@ -1,6 +1,6 @@
 /** What an op is to this project: one record with its shape inference and its vector-Jacobian product beside each other. */
 import type { GraphBuilder } from '../onnx/builder.ts';
-import type { Node } from '../onnx/ir.ts';
+import type { Graph, Node } from '../onnx/ir.ts';
 import type { TensorType } from '../onnx/types.ts';
 
 export type Infer = (node: Node, inputs: (TensorType | null)[]) => TensorType[];
@@ -25,10 +25,31 @@ export interface VjpContext {
  */
 export type Vjp = (context: VjpContext) => (string | null)[];
 
+/** Opsets of the files that are read. 26 is the newest that onnxruntime takes. */
+export const oldestOpset = 11;
+export const newestOpset = 26;
+
+/** How files of older opsets write an op, and what becomes of that when they are read. */
+export interface OlderForm {
+  /** The first opset that has today's form. */
+  before: number;
+  /** What was different, in words. */
+  what: string;
+  /** Nodes of today's form in place of `node`, which may be changed; constants go to the graph's initializers. */
+  lift(node: Node, graph: Graph): Node[];
+}
+
 export interface Op {
   name: string;
   /** "" (default) or com.microsoft. */
   domain?: string;
+  /**
+   * Opsets of its range, {@link oldestOpset} to {@link newestOpset}, that brought or revised it. A revision that
+   * `older` does not name only added element types, or what may be left out.
+   */
+  opsets: readonly number[];
+  /** Oldest first. */
+  older?: readonly OlderForm[];
   infer: Infer;
   /**
    * Vector-Jacobian product in ops of the inference runtime; or why the gradient is zero, so that a path may end here;

@@ -14,20 +14,17 @@ export function zerosLike(c: VjpContext, like: string): string {
 
 /**
  * `value` in the shape of `like`. With at most one symbolic dimension the target is a constant with -1, else the run
- * time's shape is asked: the forward op's own shape input may hold 0 and -1, which mean something else here.
+ * time's shape is asked: the forward op's own shape input may hold 0 and -1, which mean something else here. An empty past
+ * has a dimension of 0.
  */
 export function reshapeLike(c: VjpContext, value: string, like: string): string {
   const { builder } = c;
   const shape = builder.shape(like);
   const symbolic = shape.filter((dim) => typeof dim !== 'number').length;
   const constant = symbolic <= 1 && !shape.includes(0);
-  const target = constant
-    ? builder.constant(
-        'int64',
-        shape.map((dim) => (typeof dim === 'number' ? dim : -1)),
-      )
-    : builder.op('Shape', [like]);
-  return builder.op('Reshape', [value, target]);
+  if (!constant) return builder.op('Reshape', [value, builder.op('Shape', [like])], { allowzero: 1 });
+  const target = shape.map((dim) => (typeof dim === 'number' ? dim : -1));
+  return builder.op('Reshape', [value, builder.constant('int64', target)]);
 }
 
 /**

@@ -109,14 +109,21 @@ export function rounds(node: Node): boolean {
 }
 
 export const quantizeOps: Op[] = [
-  { name: 'DequantizeLinear', infer: dequantizeInfer, vjp: dequantizeVjp },
-  { name: 'QuantizeLinear', infer: quantizeInfer, vjp: quantizeVjp, straightThrough: true },
-  { name: 'DynamicQuantizeLinear', infer: dynamicInfer, vjp: dynamicVjp, straightThrough: true },
-  { name: 'MatMulInteger', infer: integerProductInfer, vjp: integerProductVjp, straightThrough: true },
-  { name: 'MatMulNBits', domain: 'com.microsoft', infer: blockProductInfer, vjp: blockProductVjp },
+  { name: 'DequantizeLinear', opsets: [11, 13, 19, 21, 23, 24, 25], infer: dequantizeInfer, vjp: dequantizeVjp },
+  {
+    name: 'QuantizeLinear',
+    opsets: [11, 13, 19, 21, 23, 24, 25],
+    infer: quantizeInfer,
+    vjp: quantizeVjp,
+    straightThrough: true,
+  },
+  { name: 'DynamicQuantizeLinear', opsets: [11], infer: dynamicInfer, vjp: dynamicVjp, straightThrough: true },
+  { name: 'MatMulInteger', opsets: [11], infer: integerProductInfer, vjp: integerProductVjp, straightThrough: true },
+  { name: 'MatMulNBits', domain: 'com.microsoft', opsets: [1], infer: blockProductInfer, vjp: blockProductVjp },
   {
     name: 'GatherBlockQuantized',
     domain: 'com.microsoft',
+    opsets: [1],
     infer: blockGatherInfer,
     vjp: { none: 'looks up constant weights' },
   },

@@ -2,6 +2,7 @@
 import { type Dim, productOf, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
+import { axesAttribute } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { castLike, knownNumbers, normalAxis, required } from './shared.ts';
 
@@ -73,12 +74,14 @@ const extremumVjp: Vjp = (c) => {
 };
 
 export const reduceOps: Op[] = [
-  { name: 'ReduceSum', infer: reduceInfer, vjp: sumVjp },
-  { name: 'ReduceMean', infer: reduceInfer, vjp: meanVjp },
-  { name: 'ReduceMax', infer: reduceInfer, vjp: extremumVjp },
-  { name: 'ReduceMin', infer: reduceInfer, vjp: extremumVjp },
+  { name: 'ReduceSum', opsets: [11, 13], older: [axesAttribute(13)], infer: reduceInfer, vjp: sumVjp },
+  { name: 'ReduceMean', opsets: [11, 13, 18], older: [axesAttribute(18)], infer: reduceInfer, vjp: meanVjp },
+  { name: 'ReduceMax', opsets: [11, 12, 13, 18, 20], older: [axesAttribute(18)], infer: reduceInfer, vjp: extremumVjp },
+  { name: 'ReduceMin', opsets: [11, 12, 13, 18, 20], older: [axesAttribute(18)], infer: reduceInfer, vjp: extremumVjp },
   {
     name: 'ReduceSumSquare',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
     infer: reduceInfer,
     vjp: (c) => {
       const two = castLike(c.builder, c.builder.constant('float32', 2), c.input(0));
@@ -87,6 +90,8 @@ export const reduceOps: Op[] = [
   },
   {
     name: 'ReduceL2',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
     infer: reduceInfer,
     vjp: (c) => {
       const b = c.builder;
@@ -99,11 +104,15 @@ export const reduceOps: Op[] = [
   },
   {
     name: 'ReduceL1',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
     infer: reduceInfer,
     vjp: (c) => [c.builder.op('Mul', [c.builder.op('Sign', [c.input(0)]), withKeptAxes(c, c.gradient(0))]), null],
   },
   {
     name: 'ReduceLogSum',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
     infer: reduceInfer,
     // d log Σx = dx / Σx with Σx = e^y
     vjp: (c) => {
@@ -113,6 +122,8 @@ export const reduceOps: Op[] = [
   },
   {
     name: 'ReduceLogSumExp',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
     infer: reduceInfer,
     vjp: (c) => {
       const b = c.builder;
@@ -120,9 +131,16 @@ export const reduceOps: Op[] = [
       return [b.op('Mul', [p, withKeptAxes(c, c.gradient(0))]), null];
     },
   },
-  { name: 'ReduceProd', infer: prodInfer, vjp: { missing: 'exporters use it on shapes only' } },
+  {
+    name: 'ReduceProd',
+    opsets: [11, 13, 18],
+    older: [axesAttribute(18)],
+    infer: prodInfer,
+    vjp: { missing: 'exporters use it on shapes only' },
+  },
   {
     name: 'ArgMax',
+    opsets: [11, 12, 13],
     infer: (node, inputs) => {
       const { shape } = required(node, inputs, 0);
       const axis = shape === null ? 0 : normalAxis(node, intAttribute(node, 'axis', 0), shape.length);

@@ -69,29 +69,38 @@ function gated(condition: (c: VjpContext) => string, otherwise?: (c: VjpContext)
 }
 
 export const unaryOps: Op[] = [
-  { name: 'Identity', infer: passValue, vjp: (c) => [c.gradient(0)] },
-  { name: 'Neg', infer: folding((x) => -x), vjp: (c) => [c.builder.op('Neg', [c.gradient(0)])] },
-  { name: 'Abs', infer: folding(Math.abs), vjp: derivative((c) => c.builder.op('Sign', [c.input(0)])) },
-  { name: 'Exp', infer: likeFirst, vjp: derivative((c) => c.output(0)) },
-  { name: 'Log', infer: likeFirst, vjp: (c) => [c.builder.op('Div', [c.gradient(0), c.input(0)])] },
-  { name: 'Sin', infer: likeFirst, vjp: derivative((c) => c.builder.op('Cos', [c.input(0)])) },
+  { name: 'Identity', opsets: [11, 13, 14, 16, 19, 21, 23, 24, 25], infer: passValue, vjp: (c) => [c.gradient(0)] },
+  { name: 'Neg', opsets: [11, 13], infer: folding((x) => -x), vjp: (c) => [c.builder.op('Neg', [c.gradient(0)])] },
+  {
+    name: 'Abs',
+    opsets: [11, 13],
+    infer: folding(Math.abs),
+    vjp: derivative((c) => c.builder.op('Sign', [c.input(0)])),
+  },
+  { name: 'Exp', opsets: [11, 13], infer: likeFirst, vjp: derivative((c) => c.output(0)) },
+  { name: 'Log', opsets: [11, 13], infer: likeFirst, vjp: (c) => [c.builder.op('Div', [c.gradient(0), c.input(0)])] },
+  { name: 'Sin', opsets: [11, 22], infer: likeFirst, vjp: derivative((c) => c.builder.op('Cos', [c.input(0)])) },
   {
     name: 'Cos',
+    opsets: [11, 22],
     infer: likeFirst,
     vjp: derivative((c) => c.builder.op('Neg', [c.builder.op('Sin', [c.input(0)])])),
   },
   {
     name: 'Sqrt',
+    opsets: [11, 13],
     infer: folding(Math.sqrt),
     vjp: (c) => [c.builder.op('Div', [c.builder.op('Mul', [c.gradient(0), scalar(c, 0.5)]), c.output(0)])],
   },
   {
     name: 'Reciprocal',
+    opsets: [11, 13],
     infer: folding((x) => 1 / x),
     vjp: derivative((c) => c.builder.op('Neg', [c.builder.op('Mul', [c.output(0), c.output(0)])])),
   },
   {
     name: 'Erf',
+    opsets: [11, 13],
     infer: likeFirst,
     vjp: derivative((c) => {
       const exponent = c.builder.op('Neg', [c.builder.op('Mul', [c.input(0), c.input(0)])]);
@@ -100,18 +109,31 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Tanh',
+    opsets: [11, 13],
     infer: likeFirst,
     vjp: derivative((c) => c.builder.op('Sub', [scalar(c, 1), c.builder.op('Mul', [c.output(0), c.output(0)])])),
   },
   {
     name: 'Sigmoid',
+    opsets: [11, 13],
     infer: likeFirst,
     vjp: derivative((c) => c.builder.op('Mul', [c.output(0), c.builder.op('Sub', [scalar(c, 1), c.output(0)])])),
   },
-  { name: 'Softplus', infer: likeFirst, vjp: derivative((c) => c.builder.op('Sigmoid', [c.input(0)])) },
-  { name: 'Relu', infer: likeFirst, vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)])) },
+  {
+    name: 'Softplus',
+    opsets: [11, 22],
+    infer: likeFirst,
+    vjp: derivative((c) => c.builder.op('Sigmoid', [c.input(0)])),
+  },
+  {
+    name: 'Relu',
+    opsets: [11, 13, 14],
+    infer: likeFirst,
+    vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)])),
+  },
   {
     name: 'LeakyRelu',
+    opsets: [11, 16],
     infer: likeFirst,
     vjp: gated(
       (c) => c.builder.op('Greater', [c.input(0), scalar(c, 0)]),
@@ -120,6 +142,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Elu',
+    opsets: [11, 22],
     infer: likeFirst,
     // For x < 0: y = α(eˣ − 1), so y′ = y + α.
     vjp: gated(
@@ -132,6 +155,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Selu',
+    opsets: [11, 22],
     infer: likeFirst,
     // γx above 0; γα(eˣ − 1) below, whose derivative is y + γα.
     vjp: (c) => {
@@ -144,6 +168,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Celu',
+    opsets: [12],
     infer: likeFirst,
     // α(exp(x/α) − 1) below 0, whose derivative is y/α + 1.
     vjp: (c) => {
@@ -155,11 +180,13 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'ThresholdedRelu',
+    opsets: [11, 22],
     infer: likeFirst,
     vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, floatAttribute(c.node, 'alpha', 1))])),
   },
   {
     name: 'Softsign',
+    opsets: [11, 22],
     infer: likeFirst,
     // 1/(1 + |x|)² = (1 − |y|)²
     vjp: derivative((c) => {
@@ -169,6 +196,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'HardSwish',
+    opsets: [14, 22],
     infer: likeFirst,
     // x·clip(x/6 + 1/2, 0, 1): 0 below −3, 1 above 3, x/3 + 1/2 between.
     vjp: derivative((c) => {
@@ -180,6 +208,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Atan',
+    opsets: [11, 22],
     infer: likeFirst,
     vjp: (c) => {
       const square = c.builder.op('Mul', [c.input(0), c.input(0)]);
@@ -188,6 +217,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'HardSigmoid',
+    opsets: [11, 22],
     infer: likeFirst,
     vjp: (c) => {
       const b = c.builder;
@@ -199,6 +229,7 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Mish',
+    opsets: [18, 22],
     infer: likeFirst,
     // y = x·t, t = tanh(softplus x): y′ = t + x·(1 − t²)·σ(x).
     vjp: derivative((c) => {
@@ -210,12 +241,14 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Gelu',
+    opsets: [20],
     infer: likeFirst,
     vjp: derivative((c) => (stringAttribute(c.node, 'approximate', 'none') === 'tanh' ? geluTanh(c) : geluErf(c))),
   },
-  { name: 'Gelu', domain: 'com.microsoft', infer: likeFirst, vjp: derivative(geluErf) },
+  { name: 'Gelu', domain: 'com.microsoft', opsets: [1], infer: likeFirst, vjp: derivative(geluErf) },
   {
     name: 'Cast',
+    opsets: [11, 13, 19, 21, 23, 24, 25],
     infer: castInfer,
     vjp: (c) => {
       const { dtype } = c.builder.type(c.input(0));
@@ -226,11 +259,12 @@ export const unaryOps: Op[] = [
   },
   {
     name: 'Dropout',
+    opsets: [11, 12, 13, 22],
     infer: (node, inputs) => [required(node, inputs, 0), typeOf('bool', required(node, inputs, 0).shape)],
     vjp: (c) => [c.gradient(0), null, null],
   },
-  { name: 'Floor', infer: folding(Math.floor), vjp: { none: 'is piecewise constant' } },
-  { name: 'Ceil', infer: folding(Math.ceil), vjp: { none: 'is piecewise constant' } },
-  { name: 'Round', infer: likeFirst, vjp: { none: 'is piecewise constant' } },
-  { name: 'Sign', infer: likeFirst, vjp: { none: 'is piecewise constant' } },
+  { name: 'Floor', opsets: [11, 13], infer: folding(Math.floor), vjp: { none: 'is piecewise constant' } },
+  { name: 'Ceil', opsets: [11, 13], infer: folding(Math.ceil), vjp: { none: 'is piecewise constant' } },
+  { name: 'Round', opsets: [11, 22], infer: likeFirst, vjp: { none: 'is piecewise constant' } },
+  { name: 'Sign', opsets: [11, 13], infer: likeFirst, vjp: { none: 'is piecewise constant' } },
 ];

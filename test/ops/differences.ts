@@ -7,8 +7,10 @@ export interface Difference {
   /** Index of the element. */
   at: number;
   value: number;
-  /** Slopes to the left and the right where they differ: a gradient there lies between them. */
+  /** Lowest and highest slope on either side where a straight line or parabola does not describe both. */
   between: [number, number] | null;
+  /** Whether the slopes to the left and the right differ. */
+  kink: boolean;
 }
 
 export interface Differences {
@@ -26,10 +28,10 @@ export interface DifferenceOptions {
 }
 
 /** Central differences of fourth order. Rounding of float32 asks for a wide step, which is a power of two there. */
-const steps = { float64: 1e-3, float32: 2 ** -5 };
+const steps = { float64: 1e-3, float32: 2 ** -6 };
 
-/** Of the largest slope: what tells a kink from curvature. */
-const kink = { float64: 1e-6, float32: 2e-3 };
+/** Of the largest slope: what tells a kink, or a jump of the curvature, from a smooth function. */
+const rough = { float64: 1e-5, float32: 2e-3 };
 
 /** @throws PtunedError when the runtime takes the graph in neither precision */
 export async function finiteDifferences(subject: Subject, options: DifferenceOptions = {}): Promise<Differences> {
@@ -90,21 +92,32 @@ async function slopeAt(
   here: Results,
 ): Promise<Difference> {
   const h = steps[precision];
-  const [left2, left, right, right2] = [await shift(-2 * h), await shift(-h), await shift(h), await shift(2 * h)];
-  const slopes = {
-    left: difference(here, left) / h,
-    right: difference(right, here) / h,
-    left2: difference(here, left2) / (2 * h),
-    right2: difference(right2, here) / (2 * h),
-  };
-  const value = (8 * difference(right, left) - difference(right2, left2)) / (12 * h);
+  const wide = await sidesAt(2 * h, shift, difference, here);
+  const near = await sidesAt(h, shift, difference, here);
+  const [outer, inner] = [(wide.left + wide.right) / 2, (near.left + near.right) / 2];
+  const value = (4 * inner - outer) / 3;
+  const limit =
+    rough[precision] * Math.max(1, ...[wide, near].flatMap(({ left, right }) => [Math.abs(left), Math.abs(right)]));
   // Curvature makes the slopes differ twice as much over twice the distance; a kink, as much or not at all.
-  const bend = 2 * (slopes.right - slopes.left) - (slopes.right2 - slopes.left2);
-  const all = Object.values(slopes);
-  const size = Math.max(1, ...all.map(Math.abs));
-  const between: [number, number] | null =
-    Math.abs(bend) > kink[precision] * size ? [Math.min(...all), Math.max(...all)] : null;
-  return { at, value, between };
+  const kink = Math.abs(2 * (near.right - near.left) - (wide.right - wide.left)) > limit;
+  if (!kink && Math.abs(inner - outer) <= limit / 8) return { at, value, between: null, kink };
+  const close = await sidesAt(h / 4, shift, difference, here);
+  const closest = await sidesAt(h / 8, shift, difference, here);
+  // Towards the element itself both slopes run on as straight lines.
+  const ends = [2 * closest.left - close.left, 2 * closest.right - close.right, closest.left, closest.right];
+  return { at, value, between: [Math.min(...ends), Math.max(...ends)], kink };
+}
+
+/** Slopes to the left and to the right over a distance. */
+async function sidesAt(
+  distance: number,
+  shift: (by: number) => Promise<Results>,
+  difference: (above: Results, below: Results) => number,
+  here: Results,
+): Promise<{ left: number; right: number }> {
+  const below = await shift(-distance);
+  const above = await shift(distance);
+  return { left: difference(here, below) / distance, right: difference(above, here) / distance };
 }
 
 /** Σ seed · (above − below), element by element: what does not change cancels without rounding. */

@@ -29,6 +29,8 @@ export interface GradientCase {
   inputs: (CaseInput | null)[];
   /** Number of outputs. Default 1. */
   outputs?: number;
+  /** Outputs left out. */
+  absent?: number[];
   /** Outputs that receive no gradient (left to be zeros). */
   silent?: number[];
   /** Opset in whose form the op is written. Default 23. */
@@ -75,7 +77,7 @@ export function subjectOf(one: GradientCase): Subject {
     graph.inputs.push({ name: inputName(i), dtype, shape: [...shape] });
     feeds[inputName(i)] = { dtype, dims: shape, data: typedArray(dtype, values) };
   }
-  const outputs = Array.from({ length: one.outputs ?? 1 }, (_, i) => outputName(i));
+  const outputs = Array.from({ length: one.outputs ?? 1 }, (_, i) => (one.absent?.includes(i) ? '' : outputName(i)));
   graph.nodes.push({
     op: one.op,
     domain: one.domain ?? '',
@@ -90,7 +92,9 @@ export function subjectOf(one: GradientCase): Subject {
   ]);
   const model = { irVersion: 10, producer: 'test', opsets, graph, functions: [] };
   const { builder, nameOf } = forward(model, knowledgeOf(one, 'static'));
-  graph.outputs = outputs.map((name) => ({ name, dtype: builder.type(nameOf(name)).dtype, shape: null }));
+  graph.outputs = outputs
+    .filter((name) => name !== '')
+    .map((name) => ({ name, dtype: builder.type(nameOf(name)).dtype, shape: null }));
   return {
     model,
     feeds,

@@ -1,7 +1,7 @@
 /** EmbedLayerNormalization: word, position and segment embeddings, added up and normalized. */
 import { floatAttribute, intAttribute } from '../../onnx/ir.ts';
 import { castLike } from '../../ops/shared.ts';
-import type { LowerContext, LoweringFamily } from './lower.ts';
+import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 /** Positions given, or 0 … sequence − 1. */
 function positionIds(c: LowerContext, ids: string): string {
@@ -34,6 +34,13 @@ function embedLayerNorm(c: LowerContext): string[] {
   return [normal, index, sum];
 }
 
-export const embeddingLowerings: LoweringFamily = {
-  'com.microsoft.EmbedLayerNormalization': embedLayerNorm,
-};
+export const embeddingLowerings: LoweredOp[] = [
+  {
+    name: 'EmbedLayerNormalization',
+    domain: 'com.microsoft',
+    opsets: [1],
+    attributes: { epsilon: read, mask_index_type: read },
+    inputs: 9,
+    lower: embedLayerNorm,
+  },
+];

@@ -22,6 +22,13 @@ export function joinHeads(c: LowerContext, x: string): string {
   return c.op('Reshape', [c.op('Transpose', [x], { perm: [0, 2, 1, 3] }), c.ints([0, 0, width])]);
 }
 
+/** Query, key and value of [B, S, (N + 2M)·D]. */
+export function packedParts(c: LowerContext, heads: number, keyHeads: number): string[] {
+  const size = knownDim(c, c.required(0), -1, 'the hidden size') / (heads + 2 * keyHeads);
+  const sizes = c.ints([heads * size, keyHeads * size, keyHeads * size]);
+  return c.builder.emit('Split', [c.required(0), sizes], { axis: -1 }, { outputs: 3 });
+}
+
 /** Length of an axis as an int64 scalar. */
 export function lengthOf(c: LowerContext, value: string, axis: number): string {
   return c.op('Squeeze', [c.op('Shape', [value], { start: axis, end: axis + 1 })]);

@@ -1,8 +1,9 @@
 /** RMS norms, norms with a residual in front, and group norm. */
 import { PtunedError } from '../../errors.ts';
 import { describeNode, floatAttribute, intAttribute } from '../../onnx/ir.ts';
+import { scalesByGroup } from '../../ops/older.ts';
 import { normalAxis } from '../../ops/shared.ts';
-import type { LowerContext, LoweringFamily } from './lower.ts';
+import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 /** x·rsqrt(mean(x²) + ε)·γ over the axes from `axis` on. Returns the result and the inverse deviation. */
 function rmsNorm(c: LowerContext, x: string, scale: string, epsilon: number, axis: number): [string, string] {
@@ -46,20 +47,55 @@ function groupNorm(c: LowerContext): string[] {
   return [c.op('Add', [c.op('Mul', [normal, byChannel(scale)]), byChannel(bias)])];
 }
 
-export const normalizationLowerings: LoweringFamily = {
-  RMSNormalization: (c) => simplified(c).slice(0, 1),
-  SimplifiedLayerNormalization: simplified,
-  GroupNormalization: groupNorm,
-  'com.microsoft.SkipLayerNormalization': (c) => {
-    const sum = residual(c, c.input(4));
-    const inputs = [sum, c.required(2), ...(c.input(3) === null ? [] : [c.required(3)])];
-    const attributes = { axis: -1, epsilon: { float: epsilon(c, 1e-12) } };
-    const [y, mean, inverse] = c.builder.emit('LayerNormalization', inputs, attributes, { outputs: 3 });
-    return [y!, mean!, inverse!, sum];
+function skipLayerNorm(c: LowerContext): string[] {
+  const sum = residual(c, c.input(4));
+  const inputs = [sum, c.required(2), ...(c.input(3) === null ? [] : [c.required(3)])];
+  const attributes = { axis: -1, epsilon: { float: epsilon(c, 1e-12) } };
+  const [y, mean, inverse] = c.builder.emit('LayerNormalization', inputs, attributes, { outputs: 3 });
+  return [y!, mean!, inverse!, sum];
+}
+
+function skipSimplified(c: LowerContext): string[] {
+  const sum = residual(c, c.input(3));
+  const [y, inverse] = rmsNorm(c, sum, c.required(2), epsilon(c, 1e-12), -1);
+  return [y, '', inverse, sum];
+}
+
+/** Statistics are computed in float32 (1) or less. */
+const statistics = { axis: read, epsilon: read, stash_type: read } as const;
+const domain = 'com.microsoft';
+
+export const normalizationLowerings: LoweredOp[] = [
+  {
+    name: 'RMSNormalization',
+    opsets: [23],
+    attributes: statistics,
+    inputs: 2,
+    lower: (c) => simplified(c).slice(0, 1),
   },
-  'com.microsoft.SkipSimplifiedLayerNormalization': (c) => {
-    const sum = residual(c, c.input(3));
-    const [y, inverse] = rmsNorm(c, sum, c.required(2), epsilon(c, 1e-12), -1);
-    return [y, '', inverse, sum];
+  { name: 'SimplifiedLayerNormalization', opsets: [1], attributes: statistics, inputs: 2, lower: simplified },
+  {
+    name: 'GroupNormalization',
+    opsets: [18, 21],
+    older: [scalesByGroup],
+    attributes: { epsilon: read, num_groups: read, stash_type: read },
+    inputs: 3,
+    lower: groupNorm,
   },
-};
+  {
+    name: 'SkipLayerNormalization',
+    domain,
+    opsets: [1],
+    attributes: { epsilon: read },
+    inputs: 5,
+    lower: skipLayerNorm,
+  },
+  {
+    name: 'SkipSimplifiedLayerNormalization',
+    domain,
+    opsets: [1],
+    attributes: { epsilon: read },
+    inputs: 4,
+    lower: skipSimplified,
+  },
+];

@@ -1,13 +1,16 @@
 /** All gradient cases; one line a family. */
 import type { GradientCase } from '../gradient-check.ts';
 import { arithmeticCases } from './arithmetic.ts';
+import { attentionCases } from './attention.ts';
 import { convolutionCases } from './convolution.ts';
 import { einsumCases } from './einsum.ts';
 import { fusedCases } from './fused.ts';
+import { generateCases } from './generate.ts';
 import { indexingCases } from './indexing.ts';
 import { layoutCases } from './layout.ts';
 import { matmulCases } from './matmul.ts';
 import { normalizeCases } from './normalize.ts';
+import { olderCases } from './older.ts';
 import { quantizeCases } from './quantize.ts';
 import { reduceCases } from './reduce.ts';
 import { unaryCases } from './unary.ts';
@@ -23,5 +26,8 @@ export const gradientCases: readonly GradientCase[] = [
   einsumCases,
   convolutionCases,
   fusedCases,
+  attentionCases,
   quantizeCases,
+  generateCases,
+  olderCases,
 ].flat();

@@ -1,5 +1,5 @@
 import type { GradientCase } from '../gradient-check.ts';
-import { awayFrom, bools, distinct, floats, nonZero, uniform } from './inputs.ts';
+import { at, awayFrom, bools, distinct, floats, nonZero, uniform } from './inputs.ts';
 
 /** Pairs of shapes that broadcast: equal, missing axes, axes of 1 on either side, scalars. */
 const pairs: [number[], number[]][] = [
@@ -30,6 +30,7 @@ export const arithmeticCases: GradientCase[] = [
   ),
   { op: 'Pow', inputs: [nonZero([2, 3]), floats(3)], note: 'negative base' },
   { op: 'Pow', inputs: [uniform([2, 3], 0.3, 2), uniform([3], -2, 2)], note: 'variable exponent' },
+  { op: 'Pow', inputs: [uniform([2, 3], 0.3, 2), at([3], [0, 2, -1])], note: 'an exponent of 0' },
   { op: 'CastLike', inputs: [uniform([2, 3]), floats([0])] },
   { op: 'Sum', inputs: [uniform([2, 3]), uniform([3]), uniform([2, 1])] },
   { op: 'Mean', inputs: [uniform([2, 3]), uniform([3]), uniform([2, 1])], precision: 'float32' },
@@ -43,6 +44,8 @@ export const arithmeticCases: GradientCase[] = [
   { op: 'Clip', inputs: [awayFrom([3, 4], [-0.5]), floats(-0.5)] },
   { op: 'Clip', inputs: [awayFrom([3, 4], [0.5]), null, floats(0.5)] },
   { op: 'Clip', inputs: [uniform([3])] },
+  { op: 'Clip', inputs: [awayFrom([3, 4], [-0.6, 0.7]), at([], [-0.6]), at([], [0.7])], note: 'variable bounds' },
+  { op: 'Clip', inputs: [awayFrom([3, 4], [-0.6, 0.7]), at([], [0.7]), at([], [-0.6])], note: 'bounds that cross' },
   { op: 'PRelu', inputs: [nonZero([2, 3]), uniform([3])], precision: 'float32' },
   { op: 'PRelu', inputs: [nonZero([2, 3, 2]), uniform([3, 1])], precision: 'float32' },
   { op: 'Where', inputs: [bools([2, 3], [1, 0, 1, 0, 0, 1]), uniform([2, 3]), uniform([2, 3])] },

@@ -16,4 +16,8 @@ export const convolutionCases: GradientCase[] = [
   { ...conv([2, 4, 5], [4, 2, 3], { pads: [1, 1] }), op: 'ConvTranspose' },
   { ...conv([2, 4, 5], [4, 2, 3], { group: 2, dilations: [2] }), op: 'ConvTranspose' },
   conv([1, 2, 4, 3], [2, 1, 2, 2], { group: 2, pads: [0, 1, 1, 0] }),
+  conv([2, 3, 8], [4, 3, 3], { strides: [2], pads: [1, 2] }, true),
+  conv([1, 4, 9], [2, 2, 2], { strides: [3], group: 2, dilations: [2] }),
+  conv([1, 2, 7], [2, 2, 4], { strides: [4], auto_pad: 'VALID' }),
+  { ...conv([2, 3, 4], [3, 2, 3], { strides: [2], pads: [1, 0], output_padding: [1] }), op: 'ConvTranspose' },
 ];

@@ -1,5 +1,6 @@
 /** Inputs for gradient cases, each with its domain: values stay away from kinks, ties and poles. */
-import type { CaseInput } from '../gradient-check.ts';
+import type { AttributeInit } from '../../../src/onnx/ir.ts';
+import type { CaseInput, GradientCase } from '../gradient-check.ts';
 
 let state = 1;
 /** Uniform in [0, 1), the same sequence at every run (Lehmer generator). */
@@ -73,4 +74,32 @@ export function floats(values: number | number[], shape?: number[]): CaseInput {
 
 export function bools(shape: number[], values: number[]): CaseInput {
   return { kind: 'fed', dtype: 'bool', shape, values };
+}
+
+export function int32(values: number[], shape?: number[]): CaseInput {
+  return { ...ints(values, shape), dtype: 'int32' };
+}
+
+export function fedInt32(values: number[], shape?: number[]): CaseInput {
+  return fed(int32(values, shape));
+}
+
+/** An activation [batch, sequence, …], or with the axes that are symbolic. */
+export function active(shape: number[], dynamic = [0, 1]): CaseInput {
+  return { ...uniform(shape, -1, 1), dynamic };
+}
+
+/** A variable of known shape. */
+export function weight(shape: number[]): CaseInput {
+  return { ...uniform(shape, -1, 1), dynamic: [] };
+}
+
+/** A case of a com.microsoft op, whose kernels are in float32 alone. */
+export function fused(
+  op: string,
+  inputs: (CaseInput | null)[],
+  attributes: Record<string, AttributeInit> = {},
+  more: Partial<GradientCase> = {},
+): GradientCase {
+  return { op, domain: 'com.microsoft', inputs, attributes, precision: 'float32', ...more };
 }

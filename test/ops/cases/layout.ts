@@ -1,5 +1,5 @@
 import type { GradientCase } from '../gradient-check.ts';
-import { fed, floats, ints, uniform } from './inputs.ts';
+import { at, fed, floats, ints, uniform } from './inputs.ts';
 
 export const layoutCases: GradientCase[] = [
   { op: 'Reshape', inputs: [uniform([2, 3, 2]), ints([3, 4])] },
@@ -32,6 +32,7 @@ export const layoutCases: GradientCase[] = [
   { op: 'Pad', inputs: [uniform([2, 3]), ints([-1, 0, 1, -1])], note: 'negative pads' },
   { op: 'Pad', inputs: [uniform([2, 3]), ints([1, 2]), floats(0.5), ints([-1])], note: 'one axis' },
   { op: 'Pad', inputs: [uniform([2, 3]), fed(ints([0, 1, 2, 0]))], note: 'pads at run time' },
+  { op: 'Pad', inputs: [uniform([2, 3]), ints([1, -1, 0, 2]), at([], [0.5])], note: 'a variable constant' },
   { op: 'Pad', attributes: { mode: 'reflect' }, inputs: [uniform([3, 3]), ints([2, 0, 1, 1])] },
   { op: 'Pad', attributes: { mode: 'edge' }, inputs: [uniform([2, 3]), ints([2, 1]), null, ints([1])] },
   { op: 'CumSum', inputs: [uniform([2, 3]), ints(1)] },

@@ -9,4 +9,12 @@ export const normalizeCases: GradientCase[] = [
   { op: 'LayerNormalization', inputs: [uniform([2, 2, 5]), uniform([5]), uniform([5])] },
   { op: 'LayerNormalization', attributes: { epsilon: { float: 0.1 } }, inputs: [uniform([3, 4]), uniform([4])] },
   { op: 'LayerNormalization', attributes: { axis: 1 }, inputs: [uniform([2, 2, 3]), uniform([2, 3]), uniform([2, 3])] },
+  { op: 'LayerNormalization', inputs: [uniform([2, 5]), uniform([5]), uniform([5])], outputs: 3, precision: 'float32' },
+  {
+    op: 'LayerNormalization',
+    attributes: { axis: 1 },
+    inputs: [uniform([2, 2, 3]), uniform([2, 3])],
+    outputs: 3,
+    precision: 'float32',
+  },
 ];

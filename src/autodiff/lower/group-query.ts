@@ -1,0 +1,71 @@
+/** com.microsoft.GroupQueryAttention. */
+import { floatAttribute, intAttribute } from '../../onnx/ir.ts';
+import { attend, causal, pastLength, withPast } from './attend.ts';
+import { count, joinHeads, lengthOf, packedParts, splitHeads } from './heads.ts';
+import { type LowerContext, type LoweredOp, read } from './lower.ts';
+import { rotate, rotationAt } from './rotary.ts';
+
+/**
+ * Always causal. Rows are padded on the right, so that no query of a token sees padding; counts of keys by row
+ * (seqlens_k) then change nothing that is read.
+ */
+function groupQueryAttention(c: LowerContext): string[] {
+  const [heads, keyHeads] = [intAttribute(c.node, 'num_heads', 1), intAttribute(c.node, 'kv_num_heads', 1)];
+  const [query, key, value] =
+    c.input(1) === null ? packedParts(c, heads, keyHeads) : [c.required(0), c.required(1), c.required(2)];
+  const past = pastLength(c, c.input(3));
+  const [q, newK] = turned(c, splitHeads(c, query!, heads), splitHeads(c, key!, keyHeads), past);
+  const [k, v] = [withPast(c, c.input(3), newK), withPast(c, c.input(4), splitHeads(c, value!, keyHeads))];
+  const bias = c.input(10);
+  const { y } = attend(c, {
+    q,
+    k,
+    v,
+    biases: bias === null ? [] : [bias],
+    allowed: [causal(c, q, k, past, intAttribute(c.node, 'local_window_size', -1))],
+    scale: floatAttribute(c.node, 'scale', 0),
+    softcap: floatAttribute(c.node, 'softcap', 0),
+    sink: sinkOf(c, q),
+  });
+  return [joinHeads(c, y), k, v];
+}
+
+/** Queries and new keys at their places: those given, or counted from the past on. */
+function turned(c: LowerContext, q: string, k: string, past: string | null): [string, string] {
+  if (intAttribute(c.node, 'do_rotary', 0) !== 1) return [q, k];
+  const places = c.input(9) ?? c.op('Unsqueeze', [count(c, lengthOf(c, q, 2), past), c.ints([0])]);
+  const interleaved = intAttribute(c.node, 'rotary_interleaved', 0) === 1;
+  const rotation = rotationAt(c, places, { cos: c.required(7), sin: c.required(8) }, interleaved);
+  return [rotate(c, q, rotation), rotate(c, k, rotation)];
+}
+
+/** A logit for each head, or 0 for all. */
+function sinkOf(c: LowerContext, q: string): string | null {
+  return c.input(11) ?? (intAttribute(c.node, 'smooth_softmax', 0) === 1 ? c.scalar(0, q) : null);
+}
+
+export const groupQueryLowerings: LoweredOp[] = [
+  {
+    name: 'GroupQueryAttention',
+    domain: 'com.microsoft',
+    opsets: [1],
+    attributes: {
+      causal: { only: 1 },
+      do_rotary: read,
+      k_quant_type: { only: 'NONE' },
+      kv_cache_bit_width: { only: 0 },
+      kv_num_heads: read,
+      local_window_size: read,
+      num_heads: read,
+      qk_output: { only: 0 },
+      rotary_interleaved: read,
+      scale: read,
+      sliding_window_cache: { only: 0 },
+      smooth_softmax: read,
+      softcap: read,
+      v_quant_type: { only: 'NONE' },
+    },
+    inputs: 12,
+    lower: groupQueryAttention,
+  },
+];
