@@ -48,5 +48,6 @@ export const unaryCases: GradientCase[] = [
   { op: 'Gelu', attributes: { approximate: 'tanh' }, inputs: [uniform([3, 4], -3, 3)], precision: 'float32' },
   { op: 'Gelu', domain: 'com.microsoft', inputs: [uniform([3, 4], -3, 3)], precision: 'float32' },
   { op: 'Cast', attributes: { to: 1 }, inputs: [uniform(s)], precision: 'float32' },
+  { op: 'Cast', attributes: { to: 11 }, inputs: [uniform(s)], precision: 'float32' },
   { op: 'Dropout', inputs: [uniform(s)] },
 ];
