@@ -28,6 +28,13 @@ export interface Config {
   threads: number;
   /** PTUNED_TUNING_SLOTS: jobs a tuning worker trains at once. Default 1. */
   tuningSlots: number;
+  /**
+   * PTUNED_PACKING: jobs of one LM that a training child trains at once, sharing its batches; 1 for `off`, the default,
+   * where each job has the LM to itself.
+   */
+  packing: number;
+  /** PTUNED_KEEP_SECONDS: a training child without a job keeps its LM open for so long; 0 ends it. Default 300. */
+  keepSeconds: number;
   /** PTUNED_DEVICE: cpu or cuda. */
   device: 'cpu' | 'cuda';
   /** PTUNED_CHECKPOINT_SECONDS: at most this much training is lost when a worker dies. Default 10. */
@@ -62,6 +69,8 @@ export function readConfig(environment: Environment = process.env): Config {
     modelRoots: readRoots(environment.PTUNED_MODEL_ROOTS ?? ''),
     threads: integer(environment, 'PTUNED_THREADS', availableParallelism(), 1, 1024),
     tuningSlots: integer(environment, 'PTUNED_TUNING_SLOTS', 1, 1, 64),
+    packing: environment.PTUNED_PACKING === 'off' ? 1 : integer(environment, 'PTUNED_PACKING', 1, 1, 64),
+    keepSeconds: integer(environment, 'PTUNED_KEEP_SECONDS', 300, 0, 86_400),
     device: oneOf(environment, 'PTUNED_DEVICE', ['cpu', 'cuda'], 'cpu'),
     checkpointSeconds: integer(environment, 'PTUNED_CHECKPOINT_SECONDS', 10, 0, 86_400),
     stepSeconds: integer(environment, 'PTUNED_STEP_SECONDS', 600, 1, 86_400),

@@ -1,38 +1,46 @@
-/** Trains one job for a tuning worker, which may stop it and which it never outlives. */
+/** Trains jobs for a tuning worker, which may stop them and which it never outlives. Its LM stays open between them. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toFailureRecord } from '../src/errors.ts';
+import { realDependencies } from '../src/tuning/dependencies.ts';
+import { createResidentLms } from '../src/tuning/resident.ts';
 import { runTuning } from '../src/tuning/run.ts';
 import type { TuningHooks, TuningJob } from '../src/tuning/types.ts';
 import { endWithParent } from './guard.ts';
-import type { FromChild, StopReason, ToChild } from './tuning/protocol.ts';
+import type { FromChild, StopReason, ToChild, Told } from './tuning/protocol.ts';
 
 endWithParent();
-let stop: StopReason | null = null;
-let hasStarted = false;
+const dependencies = { ...realDependencies, openLm: createResidentLms(realDependencies.openLm) };
+/** Why jobs that run are to stop, null while they are not. */
+const stops = new Map<string, StopReason | null>();
 process.on('message', (message: ToChild) => {
-  if (message.type === 'stop') stop = message.reason;
-  else if (!hasStarted) {
-    hasStarted = true;
-    void train(message.job);
-  }
+  if (message.type === 'end') process.exit(0);
+  if (message.type === 'start') void train(message.job);
+  else if (stops.has(message.job)) stops.set(message.job, message.reason);
 });
 
 async function train(job: TuningJob): Promise<void> {
-  let last: FromChild;
+  const { id } = job.spec;
+  const send = (told: Told) => void process.send?.({ ...told, job: id } satisfies FromChild, () => {});
+  stops.set(id, null);
+  send({ type: 'started' });
+  let end:
+    | { type: 'outcome'; outcome: Awaited<ReturnType<typeof runTuning>> }
+    | { type: 'failed'; error: ReturnType<typeof toFailureRecord> };
   try {
-    last = { type: 'outcome', outcome: await runTuning(job, createHooks(job)) };
+    end = { type: 'outcome', outcome: await runTuning(job, createHooks(job, send), dependencies) };
   } catch (error) {
-    last = { type: 'failed', error: toFailureRecord(error) };
+    end = { type: 'failed', error: toFailureRecord(error) };
   }
-  process.send!(last, () => process.exit(0));
+  stops.delete(id);
+  send({ ...end, memory: process.memoryUsage.rss() });
 }
 
 /** At most so many heartbeats and looks at the disk a second. */
 const intervalMilliseconds = 500;
 
-function createHooks(job: TuningJob): TuningHooks {
-  const send = (message: FromChild) => void process.send?.(message, () => {});
+function createHooks(job: TuningJob, send: (told: Told) => void): TuningHooks {
+  const { id } = job.spec;
   let lastBeat = 0;
   let lastLook = 0;
   return {
@@ -46,11 +54,11 @@ function createHooks(job: TuningJob): TuningHooks {
       send({ type: 'heartbeat' });
     },
     stopRequested() {
-      if (stop === null && Date.now() - lastLook >= intervalMilliseconds) {
+      if (stops.get(id) == null && Date.now() - lastLook >= intervalMilliseconds) {
         lastLook = Date.now();
-        if (isOutdated(job)) stop = 'cancel';
+        if (isOutdated(job)) stops.set(id, 'cancel');
       }
-      return stop;
+      return stops.get(id) ?? null;
     },
   };
 }

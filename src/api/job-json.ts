@@ -57,6 +57,8 @@ function progressObject(progress: Progress): NonNullable<JobObject['progress']> 
     seconds_per_step: progress.secondsPerStep,
     seconds_left: progress.secondsLeft,
     trained_tokens: progress.trainedTokens,
+    tokens_per_second: progress.tokensPerSecond ?? null,
+    packed_jobs: progress.packedJobs ?? 1,
   };
 }
 

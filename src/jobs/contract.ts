@@ -62,6 +62,10 @@ export interface Progress {
   secondsPerStep: number | null;
   secondsLeft: number | null;
   trainedTokens: number;
+  /** Tokens of this job's rows that training reads in a second, evaluations aside. */
+  tokensPerSecond?: number | null;
+  /** Jobs that shared the last step of the LM, this one included. */
+  packedJobs?: number;
 }
 
 export interface JobState {

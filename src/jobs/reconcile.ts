@@ -55,7 +55,7 @@ export async function adopt(store: JobStore, id: string): Promise<JobRecord | nu
   const final = await store.files.readFinal(id);
   const state = final?.state ?? queuedState(await store.files.readAttempt(id));
   const createdAt = await store.files.createdAt(id);
-  const record: JobRecord = { spec, state, entry: newEntry(), queuedAt: Date.now() };
+  const record: JobRecord = { spec, state, entry: newEntry(), queuedAt: Date.now(), isAlone: false };
   const verdict = await store.create(record, createdAt, message('The record of the job was restored from disk.'));
   if (verdict === 'taken') {
     store.logger.warn({ job: id }, 'job on disk lost its idempotency key to another; it is dropped');

@@ -10,6 +10,8 @@ export interface JobRecord {
   entry: string;
   /** When that entry was made, in ms. */
   queuedAt: number;
+  /** An attempt broke off with its training child, so it shares none with other jobs; not written with the rest. */
+  isAlone: boolean;
 }
 
 const fields = [
@@ -23,6 +25,7 @@ const fields = [
   'error',
   'entry',
   'queuedAt',
+  'alone',
 ] as const;
 
 /** Records in the order of `ids`, null for those Redis does not know. */
@@ -38,7 +41,7 @@ export async function readRecords(client: Redis, keys: Keys, ids: string[]): Pro
 }
 
 function decodeRecord(values: (string | null)[]): JobRecord | null {
-  const [spec, status, attempt, startedAt, finishedAt, progress, result, error, entry, queuedAt] = values;
+  const [spec, status, attempt, startedAt, finishedAt, progress, result, error, entry, queuedAt, alone] = values;
   if (spec == null) return null;
   return {
     spec: JSON.parse(spec) as JobSpec,
@@ -53,6 +56,7 @@ function decodeRecord(values: (string | null)[]): JobRecord | null {
     },
     entry: entry ?? '',
     queuedAt: Number(queuedAt),
+    isAlone: alone != null,
   };
 }
 
@@ -61,7 +65,7 @@ function parse<T>(text: string | null | undefined): T | null {
 }
 
 /** A whole record as field, value, …. */
-export function encodeRecord({ spec, state, entry, queuedAt }: JobRecord): (string | number)[] {
+export function encodeRecord({ spec, state, entry, queuedAt }: Omit<JobRecord, 'isAlone'>): (string | number)[] {
   return ['spec', JSON.stringify(spec), 'entry', entry, 'queuedAt', queuedAt, ...encodeState(state)];
 }
 

@@ -142,12 +142,13 @@ return 'ok'
 `);
 
 /**
- * An attempt stops without an end. KEYS job; ARGV attempt, 'hand-back' or 'crash', crashes allowed.
+ * An attempt stops without an end; after a crash the job shares no child. KEYS job; ARGV attempt, 'hand-back' or 'crash', crashes allowed.
  * 'queued', 'paused', 'poison', or why it was refused.
  */
 export const release = script(`
 local verdict, status = fence(KEYS[1], ARGV[1])
 if verdict ~= 'ok' then return verdict end
+if ARGV[2] == 'crash' then redis.call('HSET', KEYS[1], 'alone', 1) end
 if status == 'paused' then return status end
 if ARGV[2] == 'crash' and charge(KEYS[1], 'crashes') >= tonumber(ARGV[3]) then return 'poison' end
 redis.call('HSET', KEYS[1], 'status', 'queued')

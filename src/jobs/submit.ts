@@ -70,7 +70,7 @@ async function createJob(store: JobStore, spec: JobSpec): Promise<Job | null>;
 /** Null when another request has taken the idempotency key over. What is not queued in the end is not kept. */
 async function createJob(store: JobStore, spec: JobSpec): Promise<Job | null> {
   const entry = newEntry();
-  const record = { spec, state: queuedState(0), entry, queuedAt: Date.now() };
+  const record = { spec, state: queuedState(0), entry, queuedAt: Date.now(), isAlone: false };
   await store.files.create(spec);
   try {
     const verdict = await store.create(record, record.queuedAt, message('The job was accepted.'));

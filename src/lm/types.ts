@@ -47,6 +47,8 @@ export interface StepResult {
   losses: Float32Array;
   /** Gradient of the weighted sum of the losses with respect to the table [rows, width]. */
   gradient: Float32Array;
+  /** Jobs that shared the step, where it was shared. */
+  jobs?: number;
 }
 
 export interface ScoreResult {

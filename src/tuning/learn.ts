@@ -7,8 +7,8 @@ import type { Plan } from './plan.ts';
 import type { TrainingState } from './state.ts';
 import { trainStep } from './step.ts';
 
-/** One step on a batch, which changes the state's parameters. Returns the loss before it. */
-export type LearningStep = (batch: LmBatch, labels: BigInt64Array) => Promise<{ loss: number }>;
+/** One step on a batch, which changes the state's parameters. Returns the loss before it and how many jobs shared the LM's step. */
+export type LearningStep = (batch: LmBatch, labels: BigInt64Array) => Promise<{ loss: number; jobs: number }>;
 
 /** The steps of a run over `state`; `beforeBatch` is called before further batches that a step runs, and may throw. */
 export type Learn = (state: TrainingState, plan: Plan, beforeBatch: () => void) => LearningStep;

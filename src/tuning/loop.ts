@@ -32,14 +32,15 @@ export async function train(run: Run): Promise<void> {
     const rows = rowsAt(state.step);
     const { batch, labels } = padBatch(rows, session.data.pad);
     const learningRate = plan.learningRateAt(state.step);
-    const { loss } = await learn(batch, labels);
+    const { loss, jobs } = await learn(batch, labels);
     const seconds = (now() - begun) / 1000;
     state.step++;
     state.lossSum += loss;
     state.lossCount++;
-    state.trainedTokens += rows.reduce((sum, row) => sum + row.ids.length, 0);
+    const tokens = rows.reduce((sum, row) => sum + row.ids.length, 0);
+    state.trainedTokens += tokens;
     state.stepSeconds += seconds;
-    meter.stepped(loss, learningRate, seconds);
+    meter.stepped({ loss, learningRate, seconds, tokens, jobs });
   }
 }
 

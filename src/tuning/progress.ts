@@ -3,9 +3,19 @@ import type { Progress } from '../jobs/contract.ts';
 import type { Plan } from './plan.ts';
 import type { TrainingState } from './state.ts';
 
+export interface StepTaken {
+  loss: number;
+  learningRate: number;
+  seconds: number;
+  /** Tokens of its rows, padding not counted. */
+  tokens: number;
+  /** Jobs that shared the LM's step. */
+  jobs: number;
+}
+
 export interface Meter {
-  /** An update was made in `seconds`. */
-  stepped(loss: number, learningRate: number, seconds: number): void;
+  /** An update was made. */
+  stepped(step: StepTaken): void;
   /** An evaluation was made in `seconds`; it is reported at once. */
   evaluated(seconds: number): void;
 }
@@ -27,6 +37,8 @@ export function createMeter(
   let lossCount = 0;
   let learningRate = plan.learningRateAt(state.step);
   let perStep: number | null = null;
+  let tokensPerStep = 0;
+  let packedJobs = 1;
   let perEvaluation = 0;
 
   function flush(): void {
@@ -44,16 +56,20 @@ export function createMeter(
       secondsPerStep: perStep,
       secondsLeft: training === null ? null : training + plan.evaluationsLeft(state.step) * perEvaluation,
       trainedTokens: state.trainedTokens,
+      tokensPerSecond: perStep === null ? null : tokensPerStep / perStep,
+      packedJobs,
     });
     lossSum = 0;
     lossCount = 0;
   }
 
   return {
-    stepped(loss, rate, seconds) {
+    stepped({ loss, learningRate: rate, seconds, tokens, jobs }) {
       learningRate = rate;
       lossSum += loss;
       lossCount++;
+      packedJobs = jobs;
+      tokensPerStep = perStep === null ? tokens : tokensPerStep + freshness * (tokens - tokensPerStep);
       perStep = perStep === null ? seconds : perStep + freshness * (seconds - perStep);
       if (now() - lastReport >= reportMilliseconds) flush();
     },

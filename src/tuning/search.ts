@@ -69,7 +69,7 @@ export function learnBySearch(options: SearchOptions): Learn {
       (await evaluate(scorer, set, tableOf(rows), () => ({}), beforeBatch)).loss!;
     const current = tokensOf(state.parameters);
     const rows = await embed(current);
-    const { loss, gradient } = await trainer.step(batch, labels, tableOf(rows));
+    const { loss, gradient, jobs = 1 } = await trainer.step(batch, labels, tableOf(rows));
     const slot = epochOrder(n, seed, -3 - Math.floor(state.step / n))[state.step % n]!;
     const products = await lm.products(gradient.subarray(slot * width, (slot + 1) * width));
     let best = { id: current[slot]!, loss: await score(rows) };
@@ -80,7 +80,7 @@ export function learnBySearch(options: SearchOptions): Learn {
       if (its < best.loss) best = { id: tried[i]!, loss: its };
     }
     state.parameters.get(name)!.values[slot] = best.id;
-    return { loss };
+    return { loss, jobs };
   };
 }
 

@@ -18,8 +18,8 @@ export interface StepOptions {
 }
 
 /**
- * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update and the gradient's
- * norm before clipping. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
+ * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update, the gradient's
+ * norm before clipping and how many jobs shared the LM's step. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
  */
 export async function trainStep(
   { trainer, encoder, optimizer }: StepParts,
@@ -27,18 +27,18 @@ export async function trainStep(
   batch: LmBatch,
   labels: BigInt64Array,
   { learningRate, gradientClip }: StepOptions,
-): Promise<{ loss: number; gradientNorm: number }> {
+): Promise<{ loss: number; gradientNorm: number; jobs: number }> {
   const { virtualTokens: rows, width } = encoder.shape;
   const step = optimizer.state.step + 1;
   const values = await encoder.forward(parameters);
-  const { loss, gradient } = await trainer.step(batch, labels, { rows, width, values });
+  const { loss, gradient, jobs = 1 } = await trainer.step(batch, labels, { rows, width, values });
   if (!Number.isFinite(loss)) throw lossNotFinite('training loss', loss, step, learningRate);
   const gradients = await encoder.gradient(parameters, gradient);
   const before = gradientClip === null ? null : clipByNorm(gradients, gradientClip);
   const updated = optimizer.update(parameters, gradients, learningRate);
   const gradientNorm = before ?? updated;
   if (!Number.isFinite(gradientNorm)) throw lossNotFinite('gradient norm', gradientNorm, step, learningRate);
-  return { loss, gradientNorm };
+  return { loss, gradientNorm, jobs };
 }
 
 /** The failure of a run whose numbers are no longer finite. */

@@ -117,13 +117,15 @@ function actions(harness: Harness, redisUrl: () => string): Omit<Harness, 'jobs'
   };
 }
 
-/** A data directory with the model and the file that `jobSpec` names. */
+/** A data directory with the model and the file that `jobSpec` names, and another model. */
 async function prepareData(): Promise<string> {
   const data = await fs.mkdtemp(join(tmpdir(), 'ptuned-worker-'));
   const file = join(data, 'files', trainingFile);
   await fs.mkdir(file, { recursive: true });
   await fs.writeFile(join(file, 'content'), '{}\n');
-  await createModelRegistry(data).put({ id: 'demo-masked', hash: 'hash-of-demo-masked' } as ModelManifest);
+  for (const id of ['demo-masked', 'demo-causal']) {
+    await createModelRegistry(data).put({ id, hash: `hash-of-${id}` } as ModelManifest);
+  }
   return data;
 }
 

@@ -1,79 +1,128 @@
-/** A training child as its worker sees it: started, heard, stopped, and killed when it does not listen. */
+/** A training child as its worker sees it: started, given jobs, heard, stopped, and killed when it does not listen. */
 import { type ChildProcess, fork } from 'node:child_process';
 import type { FailureRecord } from '../../src/errors.ts';
 import type { JobResult } from '../../src/jobs/contract.ts';
 import type { TuningJob } from '../../src/tuning/types.ts';
-import type { FromChild, StopReason, ToChild } from './protocol.ts';
+import type { FromChild, StopReason, ToChild, Told } from './protocol.ts';
 
 export type ChildOutcome =
   | { kind: 'succeeded'; result: JobResult }
   | { kind: 'failed'; error: FailureRecord }
-  /** Because it was asked to; `isClean` is false when it had to be killed. */
+  /** Because it was asked to; `isClean` is false when the child had to be killed. */
   | { kind: 'stopped'; isClean: boolean }
-  | { kind: 'crashed'; how: string };
+  /** `wasHeard` is false when the child ended without a word about this job. */
+  | { kind: 'crashed'; how: string; wasHeard: boolean };
+
+/** A job in a child. */
+export interface TrainingJob {
+  /** Never rejects. */
+  readonly outcome: Promise<ChildOutcome>;
+  /** Asks to stop it at the next batch, and kills the child when it has not after so many milliseconds. */
+  stop(reason: StopReason, milliseconds: number): void;
+}
 
 export interface TrainingChild {
-  /** Never rejects; resolves when the process has ended. */
-  readonly outcome: Promise<ChildOutcome>;
-  /** Asks it to stop at the next batch, and kills it when it has not after so many milliseconds. */
-  stop(reason: StopReason, milliseconds: number): void;
+  /** Resolves when the process has ended. */
+  readonly ended: Promise<void>;
+  /** Its resident set in bytes when its last job ended, 0 before. */
+  readonly memory: number;
+  /** Trains a job, beside those it trains already. `onTold` hears everything but the outcome. */
+  train(job: TuningJob, onTold: (told: Told) => void): TrainingJob;
+  /** Ends it; no job may run. */
+  end(): void;
 }
 
 export interface ChildOptions {
   /** The script: workers/tuning-child.ts, or another that speaks the same protocol. */
   script: string;
-  job: TuningJob;
-  /** It is killed when it has made no batch for so long. */
+  /** It is killed when none of its jobs has made a batch for so long. */
   stepSeconds: number;
-  /** Told everything but the outcome. */
-  onMessage(message: FromChild): void;
 }
 
-/** After its last message it has this long to end by itself. */
-const lingerMilliseconds = 5000;
+interface Running {
+  heard: boolean;
+  isStopping: boolean;
+  timers: NodeJS.Timeout[];
+  onTold(told: Told): void;
+  finish(outcome: ChildOutcome): void;
+}
 
-export function startChild({ script, job, stepSeconds, onMessage }: ChildOptions): TrainingChild {
+/** When it is to end it has this long to do so by itself. */
+const lingerMilliseconds = 2000;
+
+export function startChild({ script, stepSeconds }: ChildOptions): TrainingChild {
   const child = fork(script, [], { stdio: ['ignore', 2, 2, 'ipc'], execArgv: process.execArgv });
-  let told: ChildOutcome | null = null;
+  const running = new Map<string, Running>();
   let killed: string | null = null;
-  let isStopping = false;
   let failure = '';
+  let memory = 0;
   const kill = (why: string) => {
     killed ??= why;
     child.kill('SIGKILL');
   };
-  const timers = new Set<NodeJS.Timeout>();
-  const later = (milliseconds: number, work: () => void) => timers.add(setTimeout(work, milliseconds));
-  const watch = watchSteps(stepSeconds, () => kill(`made no step for ${stepSeconds} s`));
+  const watch = watchSteps(stepSeconds, () => running.size > 0 && kill(`made no step for ${stepSeconds} s`));
 
-  child.on('message', (message: FromChild) => {
+  const finish = (id: string, outcome: ChildOutcome) => {
+    const job = running.get(id);
+    for (const timer of job?.timers ?? []) clearTimeout(timer);
+    running.delete(id);
+    job?.finish(outcome);
+  };
+  child.on('message', ({ job: id, ...told }: FromChild) => {
     watch.alive();
-    if (message.type !== 'outcome' && message.type !== 'failed') return onMessage(message);
-    told = message.type === 'failed' ? { kind: 'failed', error: message.error } : toOutcome(message.outcome);
-    later(lingerMilliseconds, () => kill('did not end'));
+    const job = running.get(id);
+    if (job === undefined) return;
+    job.heard = true;
+    if (told.type !== 'outcome' && told.type !== 'failed') return job.onTold(told);
+    memory = told.memory;
+    finish(id, told.type === 'failed' ? { kind: 'failed', error: told.error } : toOutcome(told.outcome));
   });
   child.on('error', (error) => {
     failure = error.message;
   });
-  send(child, { type: 'start', job });
+  const ended = new Promise<void>((resolve) => {
+    const end = (code: number | null, signal: NodeJS.Signals | null) => {
+      watch.stop();
+      const how = killed ?? (failure || describeExit(code, signal));
+      for (const [id, { isStopping, heard }] of [...running]) {
+        finish(id, isStopping ? { kind: 'stopped', isClean: false } : { kind: 'crashed', how, wasHeard: heard });
+      }
+      resolve();
+    };
+    child.once('exit', end);
+    // A process that could not be started never exits.
+    child.once('error', () => child.pid === undefined && end(null, null));
+  });
 
   return {
-    outcome: new Promise((resolve) => {
-      const end = (code: number | null, signal: NodeJS.Signals | null) => {
-        watch.stop();
-        for (const timer of timers) clearTimeout(timer);
-        if (told !== null) resolve(told);
-        else if (isStopping) resolve({ kind: 'stopped', isClean: false });
-        else resolve({ kind: 'crashed', how: killed ?? (failure || describeExit(code, signal)) });
+    ended,
+    get memory() {
+      return memory;
+    },
+    train(job, onTold) {
+      const { id } = job.spec;
+      watch.alive();
+      const outcome = new Promise<ChildOutcome>((resolve) => {
+        running.set(id, { heard: false, isStopping: false, timers: [], onTold, finish: resolve });
+      });
+      // Where it has ended already, its end is not told again.
+      if (!child.connected) finish(id, { kind: 'crashed', how: failure || 'had ended', wasHeard: false });
+      send(child, { type: 'start', job });
+      return {
+        outcome,
+        stop(reason, milliseconds) {
+          const one = running.get(id);
+          if (one === undefined) return;
+          one.isStopping = true;
+          send(child, { type: 'stop', job: id, reason });
+          one.timers.push(setTimeout(() => kill('did not stop'), milliseconds));
+        },
       };
-      child.once('exit', (code, signal) => end(code, signal));
-      // A process that could not be started never exits.
-      child.once('error', () => child.pid === undefined && end(null, null));
-    }),
-    stop(reason, milliseconds) {
-      isStopping = true;
-      send(child, { type: 'stop', reason });
-      later(milliseconds, () => kill('did not stop'));
+    },
+    end() {
+      send(child, { type: 'end' });
+      const timer = setTimeout(() => kill('did not end'), lingerMilliseconds);
+      void ended.then(() => clearTimeout(timer));
     },
   };
 }

@@ -8,17 +8,18 @@ import { type Attempt, claimJob, crashLimit, lossLimit, untilAvailable } from '.
 import { reconnection } from '../../src/jobs/connection.ts';
 import { queueName } from '../../src/jobs/keys.ts';
 import { type QueueEntry, workerSettings } from '../../src/jobs/queue.ts';
-import { reconcile } from '../../src/jobs/reconcile.ts';
+import { adopt, reconcile } from '../../src/jobs/reconcile.ts';
 import { message } from '../../src/jobs/records.ts';
-import { createJobStore } from '../../src/jobs/store.ts';
+import { createJobStore, type JobStore } from '../../src/jobs/store.ts';
 import type { Logger } from '../../src/logger.ts';
 import { reconcileRegularly } from '../reconcile.ts';
-import type { ChildOutcome, TrainingChild } from './child.ts';
+import type { ChildOutcome, TrainingJob } from './child.ts';
 import type { InputConfig } from './inputs.ts';
+import { createChildPool, type PlaceRequest } from './pool.ts';
 import { patience, trainInChild } from './train.ts';
 
 export interface TuningWorkerOptions {
-  config: InputConfig & Pick<Config, 'tuningSlots' | 'stepSeconds'>;
+  config: InputConfig & Pick<Config, 'tuningSlots' | 'packing' | 'keepSeconds' | 'stepSeconds'>;
   redisUrl: string;
   logger: Logger;
   /** Path of the training child's script. */
@@ -34,6 +35,8 @@ export interface TuningWorker {
   close(): Promise<void>;
 }
 
+/** A worker keeps a job that waits for others of its own so long, then any worker may have it. */
+const placeMilliseconds = 2000;
 /** Before a job whose child broke off is tried again. */
 const crashMilliseconds = 1000;
 
@@ -42,11 +45,21 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
   const store = createJobStore({ redisUrl, dataDirectory: config.dataDirectory, logger });
   const connection = new Redis(redisUrl, { ...reconnection, maxRetriesPerRequest: null });
   connection.on('error', (error) => logger.debug({ err: error }, 'redis connection'));
-  const children = new Set<TrainingChild>();
+  const running = new Set<TrainingJob>();
   const closing = new AbortController();
+  const pool = createChildPool({ script: options.childScript, config });
 
   async function handle(entry: BullJob<QueueEntry>, token: string | undefined): Promise<string> {
-    const claim = await claimJob(store, entry.data.job, entry.data.entry, closing.signal);
+    const request = await untilAvailable(closing.signal, () => placeRequest(store, entry.data.job));
+    if (request === null) return 'missing';
+    // Before it is claimed: a job that has to wait for other jobs is still queued, and another worker may have it.
+    const place = await pool.place(request, placeMilliseconds);
+    if (place === null) return giveBack(entry, token);
+    const claim = await claimJob(store, entry.data.job, entry.data.entry, closing.signal).catch((error) => {
+      place.leave();
+      throw error;
+    });
+    if (claim.kind !== 'run') place.leave();
     if (claim.kind === 'skip') return claim.reason;
     const { attempt } = claim;
     const log = logger.child({ job: attempt.spec.id, attempt: attempt.number });
@@ -55,17 +68,21 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
         await attempt.fail(givenUp(`${lossLimit} workers in a row died with it, without progress`));
         return 'failed';
       }
-      const outcome = await trainInChild(attempt, { ...options, children, closing: closing.signal, log });
-      log.info({ outcome: outcome.kind }, 'training child has ended');
+      const outcome = await trainInChild(attempt, { config, place, running, closing: closing.signal, log });
+      log.info({ outcome: outcome.kind }, 'training has ended');
       const verdict = await settle(attempt, outcome, log);
       if (verdict !== 'queued') return verdict;
       // What broke a child off may pass; asking at once would use the attempts up.
-      if (outcome.kind !== 'stopped')
+      if (outcome.kind === 'crashed' || outcome.kind === 'failed')
         await setTimeout(crashMilliseconds, undefined, { signal: closing.signal }).catch(() => {});
-      await untilAvailable(closing.signal, () => entry.moveToWait(token));
     } finally {
       attempt.close();
     }
+    return giveBack(entry, token);
+  }
+
+  async function giveBack(entry: BullJob<QueueEntry>, token: string | undefined): Promise<never> {
+    await untilAvailable(closing.signal, () => entry.moveToWait(token));
     throw new WaitingError();
   }
 
@@ -74,7 +91,7 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
     ...options.settings,
     connection,
     prefix: store.keys.queuePrefix,
-    concurrency: config.tuningSlots,
+    concurrency: config.tuningSlots * config.packing,
   });
   worker.on('error', (error) => logger.warn({ err: error }, 'queue'));
   worker.on('failed', (entry, error) => logger.error({ err: error, job: entry?.data.job }, 'queue entry failed'));
@@ -85,12 +102,21 @@ export function createTuningWorker(options: TuningWorkerOptions): TuningWorker {
     async close() {
       closing.abort();
       stopReconciling();
-      for (const child of children) child.stop('hand-back', patience.closing);
+      pool.close();
+      for (const job of running) job.stop('hand-back', patience.closing);
       await worker.close();
       store.close();
       connection.disconnect();
     },
   };
+}
+
+/** What a job needs of a child; null when neither Redis nor the disk knows it. */
+async function placeRequest(store: JobStore, id: string): Promise<PlaceRequest | null> {
+  const record = (await store.read(id)) ?? (await adopt(store, id));
+  if (record === null) return null;
+  const { model, modelHash } = record.spec;
+  return { job: id, lm: `${modelHash} ${model}`, order: record.queuedAt, isAlone: record.isAlone };
 }
 
 /** Records how the attempt ended; 'queued' when the entry goes back to the queue. */

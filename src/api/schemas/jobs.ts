@@ -127,6 +127,8 @@ export const ProgressObject = Type.Object(
     seconds_per_step: Nullable(Type.Number()),
     seconds_left: Nullable(Type.Number()),
     trained_tokens: Type.Integer(),
+    tokens_per_second: Nullable(Type.Number({ description: 'Of this job, evaluations aside.' })),
+    packed_jobs: Type.Integer({ description: 'Jobs that shared the last step of the LM, this one included.' }),
   },
   { title: 'Progress' },
 );

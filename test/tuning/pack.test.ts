@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { createArtifactStore } from '../../src/artifacts/store.ts';
+import type { PtunedError } from '../../src/errors.ts';
+import type { JobResult } from '../../src/jobs/contract.ts';
+import { inspectDirectory } from '../../src/lm/inspect.ts';
+import { trainProgram } from '../../src/lm/programs.ts';
+import { openProgram, trainerOn } from '../../src/lm/run-program.ts';
+import type { Lm, StepResult, Trainer } from '../../src/lm/types.ts';
+import { createPack } from '../../src/tuning/pack.ts';
+import { readReference, relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
+import { createResidentLms } from '../../src/tuning/resident.ts';
+import { runTuning } from '../../src/tuning/run.ts';
+import type { TuningDependencies, TuningJob, TuningOutcome } from '../../src/tuning/types.ts';
+import { fakeDependencies, fakeJob, fakeLm, recordingHooks, temporaryDirectory } from '../support/fake-tuning.ts';
+
+/** Jobs that differ in seed, batch size, length and how often they are scored. */
+function fakeJobs(directory: string): TuningJob[] {
+  return [
+    { seed: 1, options: { n_epochs: 6 } },
+    { seed: 2, options: { n_epochs: 9, batch_size: 5, evaluate_every: 7 } },
+    { seed: 3, options: { n_epochs: 4, optimizer: 'adamw' as const, gradient_clip: 0.5 } },
+  ].map(({ seed, options }, i) => {
+    const job = fakeJob(directory, options, { directory: join(directory, 'jobs', `ftjob-${i}`) });
+    return { ...job, spec: { ...job.spec, id: `ftjob-${i}`, fineTunedModel: `ft:fake-lm:local::${i}`, seed } };
+  });
+}
+
+/** Dependencies over one LM that stays open, and how many rows each of its training steps had. */
+function residentDependencies(): { dependencies: TuningDependencies; rows: number[]; opened: () => number } {
+  const rows: number[] = [];
+  let opened = 0;
+  const dependencies = fakeDependencies();
+  const counting = (trainer: Trainer): Trainer => ({
+    ...trainer,
+    step(batch, ...rest) {
+      rows.push(batch.rows);
+      return trainer.step(batch, ...rest);
+    },
+  });
+  const open = async (): Promise<Lm> => {
+    opened++;
+    // Without a pause a job would be at its end before the others have come to their first step.
+    const lm = fakeLm({ onBatch: () => setTimeout(5) });
+    return { ...lm, trainer: async (...args) => counting(await lm.trainer(...args)) };
+  };
+  return { dependencies: { ...dependencies, openLm: createResidentLms(open) }, rows, opened: () => opened };
+}
+
+const resultOf = (outcome: TuningOutcome): JobResult => {
+  assert.equal(outcome.kind, 'succeeded');
+  return (outcome as { result: JobResult }).result;
+};
+
+async function tableOf(directory: string, job: TuningJob): Promise<Float32Array> {
+  return (await createArtifactStore(join(directory, 'artifacts')).loadPrompt(job.spec.fineTunedModel)).table;
+}
+
+test('jobs that share batches end as they end alone', async (t) => {
+  const [alone, packed] = [await temporaryDirectory(t), await temporaryDirectory(t)];
+  const expected: JobResult[] = [];
+  for (const job of fakeJobs(alone)) {
+    expected.push(resultOf(await runTuning(job, recordingHooks().hooks, fakeDependencies())));
+  }
+  const { dependencies, rows, opened } = residentDependencies();
+  const told = recordingHooks();
+  const outcomes = await Promise.all(fakeJobs(packed).map((job) => runTuning(job, told.hooks, dependencies)));
+  assert.equal(opened(), 1);
+  assert.ok(rows.filter((count) => count > 8).length > 20, `${rows}`);
+  assert.ok(told.progress.some(({ packedJobs }) => packedJobs === 3));
+  for (const [i, job] of fakeJobs(packed).entries()) {
+    const result = resultOf(outcomes[i]!);
+    assert.equal(result.steps, expected[i]!.steps);
+    assert.equal(result.bestStep, expected[i]!.bestStep);
+    assert.ok(Math.abs(result.tuned.dev.loss! - expected[i]!.tuned.dev.loss!) < 1e-5);
+    assert.ok(relativeError(await tableOf(packed, job), await tableOf(alone, fakeJobs(alone)[i]!)) < 1e-4);
+  }
+});
+
+test('a job that has the LM to itself, and any after it, ends in the bytes it would have without packing', async (t) => {
+  const [alone, kept] = [await temporaryDirectory(t), await temporaryDirectory(t)];
+  const { dependencies, opened } = residentDependencies();
+  const jobs = fakeJobs(kept);
+  for (const [i, job] of fakeJobs(alone).entries()) {
+    const expected = resultOf(await runTuning(job, recordingHooks().hooks, fakeDependencies()));
+    const result = resultOf(await runTuning(jobs[i]!, recordingHooks().hooks, dependencies));
+    assert.equal(result.promptSha256, expected.promptSha256);
+  }
+  assert.equal(opened(), 1);
+});
+
+test('one that is cancelled, fails or is handed back leaves the others alone', async (t) => {
+  const [alone, packed] = [await temporaryDirectory(t), await temporaryDirectory(t)];
+  const expected = resultOf(await runTuning(fakeJobs(alone)[1]!, recordingHooks().hooks, fakeDependencies()));
+  const { dependencies } = residentDependencies();
+  const [first, second, third] = fakeJobs(packed) as [TuningJob, TuningJob, TuningJob];
+  let asked = 0;
+  const stopping = recordingHooks({ stopRequested: () => (asked++ > 12 ? 'hand-back' : null) });
+  Object.assign(third.spec.method.hyperparameters, { learning_rate: 1e38 });
+  const [stopped, whole, failure] = await Promise.all([
+    runTuning(first, stopping.hooks, dependencies),
+    runTuning(second, recordingHooks().hooks, dependencies),
+    runTuning(third, recordingHooks().hooks, dependencies).catch((error: PtunedError) => error),
+  ]);
+  assert.equal(stopped.kind, 'stopped');
+  assert.equal((failure as PtunedError).code, 'loss_not_finite');
+  assert.ok(Math.abs(resultOf(whole).tuned.dev.loss! - expected.tuned.dev.loss!) < 1e-5);
+  // What was handed back goes on from its own checkpoint, and is not the less right for having shared steps.
+  const again = await runTuning({ ...first, attempt: 2 }, recordingHooks().hooks, fakeDependencies());
+  const direct = resultOf(await runTuning(fakeJobs(alone)[0]!, recordingHooks().hooks, fakeDependencies()));
+  assert.ok(Math.abs(resultOf(again).tuned.dev.loss! - direct.tuned.dev.loss!) < 1e-5);
+});
+
+for (const name of ['gpt2', 'bert', 'llama']) {
+  test(`${name}: a job whose numbers overflow does not reach the gradients of the others`, async () => {
+    const folder = fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+    const lm = inspectDirectory(folder);
+    const { batch, labels, table } = await readReference(join(folder, 'reference.safetensors'));
+    const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory };
+    const trainer = trainerOn(await openProgram(trainProgram(lm, vocabularyCandidates(lm.vocabularySize)), options));
+    const steps: number[] = [];
+    const counting: Trainer = {
+      ...trainer,
+      step(one, ...rest) {
+        steps.push(one.rows);
+        return trainer.step(one, ...rest);
+      },
+    };
+    const alone = await trainer.step(batch, labels, table);
+    const pack = createPack(counting, { pad: 0, mostTokens: 1024 });
+    const step = (fill: number): Promise<[StepResult, StepResult]> => {
+      const values = fill === 0 ? table.values : new Float32Array(table.values.length).fill(fill);
+      const [a, b] = [pack.join(), pack.join()];
+      const both = Promise.all([a.step(batch, labels, table), b.step(batch, labels, { ...table, values })]);
+      return both.finally(() => {
+        a.quit();
+        b.quit();
+      });
+    };
+    const shared = await step(0);
+    assert.equal(shared[0].jobs, 2);
+    for (const { loss, gradient } of shared) {
+      assert.ok(relativeError([loss], [alone.loss]) < 1e-6);
+      assert.ok(relativeError(gradient, alone.gradient) < 1e-5);
+    }
+    for (const fill of [3e38, Number.NaN]) {
+      const [good] = await step(fill);
+      assert.deepEqual(good.gradient, alone.gradient, `table of ${fill}`);
+    }
+    assert.ok(steps.includes(2 * batch.rows));
+    await trainer.close();
+  });
+}
