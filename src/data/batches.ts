@@ -25,7 +25,17 @@ export function padBatch(rows: readonly RenderedRow[], pad: number): { batch: Lm
     }
     batch.mask.fill(1n, start, start + row.ids.length);
   }
+  const answers = rows.flatMap(({ decoder }) => (decoder === undefined ? [] : [decoder]));
+  if (answers.length > 0) batch.decoder = padAnswers(answers, pad);
   return { batch, labels: BigInt64Array.from(rows, (row) => BigInt(row.label)) };
+}
+
+/** What the decoder is given of each row, padded on the right. */
+export function padAnswers(answers: readonly (readonly number[])[], pad: number): NonNullable<LmBatch['decoder']> {
+  const length = Math.max(...answers.map((ids) => ids.length));
+  const ids = new BigInt64Array(answers.length * length).fill(BigInt(pad));
+  for (const [row, answer] of answers.entries()) ids.set(answer.map(BigInt), row * length);
+  return { length, ids };
 }
 
 /** Lengths of all rows and the batch size of training; rows of like length then share batches. */

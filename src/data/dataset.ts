@@ -53,7 +53,7 @@ export const promptCompletionTemplate: Template = [
 ];
 
 export interface DatasetOptions {
-  model: Pick<ModelManifest, 'kind' | 'maxLength' | 'vocabularySize'>;
+  model: Pick<ModelManifest, 'kind' | 'decoder' | 'maxLength' | 'vocabularySize'>;
   tokenizer: Tokenizer;
   template: Template;
   /** Pseudo tokens that stand before every row as keys and values. */
@@ -69,8 +69,8 @@ export interface DatasetOptions {
  */
 export function planDataset(options: DatasetOptions): DatasetPlan {
   const { model, tokenizer, template, prefix = null, task, allowedWords = null } = options;
-  checkTemplate(template, model.kind, prefix);
-  const lm = { tokenizer, kind: model.kind, maxLength: model.maxLength };
+  checkTemplate(template, model, prefix);
+  const lm = { ...model, tokenizer };
   const render = compileTemplate(template, lm, prefix?.virtual);
   // Without its prefix a template is a manual prompt as it stands.
   const words = manualTemplate(withPrefix(template, prefix)) ?? (prefix === null ? null : template);

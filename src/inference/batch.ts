@@ -59,7 +59,7 @@ export function pickRows<T extends { ticket: Ticket }>(
 
 /** Tokens a row may reach. */
 export function tokensOf({ row, grows }: Ticket): number {
-  return row.ids.length + grows;
+  return row.ids.length + (row.decoder?.length ?? 0) + grows;
 }
 
 /**

@@ -123,7 +123,7 @@ function compile(
       `${promptFile} of ${manifest.id} is [${rows},${width}]; its template and LM need [${tokens},${wanted}].`,
     );
   }
-  const plan = compileTemplate(template, { tokenizer, kind: base.kind, maxLength: base.maxLength }, before);
+  const plan = compileTemplate(template, { ...base, tokenizer }, before);
   const restricted = task.type === 'classification' || task.allowed_words !== undefined || allowedWords !== null;
   const { vocabularySize } = base;
   const compiled = { tokenizer, vocabularySize, targetAfterSpace: plan.targetAfterSpace, allowedWords };

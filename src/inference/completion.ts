@@ -1,5 +1,5 @@
 /** One generated continuation: chooses tokens, builds the text, and says when it ends. */
-import type { Candidates, RenderedRow } from '../tasks/types.ts';
+import { type Candidates, generatedFrom, type RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Prompt, Ticket } from './batch.ts';
 import { candidateScores, highest, logSoftmax } from './probabilities.ts';
@@ -34,6 +34,8 @@ export interface CompletionInput {
   row: RenderedRow;
   prompt: Prompt | null;
   tokenizer: Tokenizer;
+  /** Tokens that end a text. */
+  ends: readonly number[];
   /** The first token is chosen among these; null leaves it free. */
   first: Candidates | null;
 }
@@ -46,12 +48,12 @@ interface Choice {
 
 /** `onPiece` is called whenever text is ready to be shown, and a last time with the reason of the end. */
 export function createCompletion(
-  { row, prompt, tokenizer, first }: CompletionInput,
+  { row, prompt, tokenizer, ends, first }: CompletionInput,
   options: CompletionOptions,
   onPiece: (piece: Piece) => void,
 ): Completion {
   const choose = createChooser(tokenizer, options);
-  const text = createTextBuilder(tokenizer, row.ids, options.stops);
+  const text = createTextBuilder(tokenizer, generatedFrom(row), options.stops);
   const choices: Choice[] = [];
   let shown = 0;
   let reported = 0;
@@ -69,7 +71,7 @@ export function createCompletion(
 
   function take(logits: Float32Array): number | null {
     const choice = choose(logits, choices.length === 0 ? first : null);
-    if (choice.token === tokenizer.special.eos) {
+    if (ends.includes(choice.token)) {
       emit('stop');
       return null;
     }

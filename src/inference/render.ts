@@ -1,5 +1,6 @@
 /** Inputs of the query routes as token ids, with everything that is wrong named by its place in the request. */
 import { PtunedError } from '../errors.ts';
+import { askingOf, decoderIds } from '../tasks/asking.ts';
 import { renderRow } from '../tasks/render.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -21,15 +22,19 @@ export function renderInput(served: Served, fields: Record<string, string>, plac
       `${place}.${missing}`,
     );
   }
-  if (tuned === null) return checked(served, renderMasked(served.tokenizer, fields.text!, `${place}.text`), place);
+  if (tuned === null) return checked(served, renderMasked(served, fields.text!, `${place}.text`), place);
   return checked(served, renderTuned(tuned, fields, place), place);
 }
 
-/** A text that a causal LM goes on with. */
+/** A text that a causal LM goes on with, or that an encoder-decoder LM answers. */
 export function renderText(served: Served, text: string, place: string): RenderedRow {
-  const { tokenizer } = served;
+  const { tokenizer, base } = served;
   const { special } = tokenizer;
   const ids = [...tokenizer.prefix, ...encode(tokenizer, text, tokenizer.spaceAtStart, place)];
+  if (base.decoder !== undefined) {
+    const { start } = base.decoder;
+    return checked(served, { ...plainRow([...ids, ...tokenizer.suffix], start.length - 1), decoder: start }, place);
+  }
   const start = special.bos ?? special.eos;
   if (ids.length === 0 && start !== null) ids.push(start);
   if (ids.length === 0) throw invalid(`${place} is empty, and this LM has no token that begins a text.`, place);
@@ -76,10 +81,10 @@ function placed<T>(place: string, fields: readonly string[], work: () => T): T {
 }
 
 /** A text with exactly one mask token, which is the target. */
-function renderMasked(tokenizer: Tokenizer, text: string, place: string): RenderedRow {
-  const { mask } = tokenizer.special;
+function renderMasked({ tokenizer, base }: Served, text: string, place: string): RenderedRow {
+  const { mark: mask, decoder } = askingOf(base, tokenizer);
   if (mask === null) throw invalid(`${place}: the tokenizer of this LM has no mask token.`, place);
-  const spelling = tokenizer.token(mask);
+  const spelling = tokenizer.token(mask).replace(/^▁/, '');
   const [before, after, ...more] = text.split(spelling);
   if (before === undefined || after === undefined || more.length > 0) {
     throw invalid(`${place} has ${text.split(spelling).length - 1} times ${spelling}; exactly one is accepted.`, place);
@@ -87,7 +92,10 @@ function renderMasked(tokenizer: Tokenizer, text: string, place: string): Render
   const ids = [...tokenizer.prefix, ...encode(tokenizer, before.trimEnd(), tokenizer.spaceAtStart, place)];
   const target = ids.length;
   ids.push(mask, ...encode(tokenizer, after.trim(), /^\s/.test(after), place), ...tokenizer.suffix);
-  return plainRow(ids, target);
+  const row = plainRow(ids, target);
+  if (decoder === null) return row;
+  const given = decoderIds(decoder, row, { begin: tokenizer.prefix.length, mark: target });
+  return { ...row, target: given.length - 1, decoder: given };
 }
 
 function plainRow(ids: number[], target: number): RenderedRow {

@@ -3,7 +3,7 @@ import { createSession, type Feed, type SessionOptions } from '../onnx/session.t
 import { feeds } from './feeds.ts';
 import type { Inspected } from './inspect.ts';
 import { cachedProgram } from './programs.ts';
-import { lengthsOf, pickRows } from './rows.ts';
+import { lengthsOf, pickFeed, pickRows } from './rows.ts';
 import { batchFeeds } from './run-program.ts';
 import type { Decoding, LmBatch, PromptTable } from './types.ts';
 
@@ -177,19 +177,10 @@ export async function decodeWithCache(
     keep(wanted) {
       const kept = rows.flatMap((row, i) => (wanted.includes(row) ? [i] : []));
       current = pickRows(current, vocabulary, kept);
-      past = past.map((one) => pickBatch(one, kept));
+      past = past.map((one) => pickFeed(one, kept));
       rows = kept.map((i) => rows[i]!);
       next = kept.map((i) => next[i]!);
       mask = kept.map((i) => mask[i]!);
     },
-  };
-}
-
-function pickBatch(feed: Feed, rows: readonly number[]): Feed {
-  const width = feed.dims.slice(1).reduce((product, dim) => product * dim, 1);
-  return {
-    ...feed,
-    dims: [rows.length, ...feed.dims.slice(1)],
-    data: pickRows(feed.data as Float32Array, width, rows),
   };
 }

@@ -11,8 +11,9 @@ import { opKey } from '../ops/op.ts';
 import { rounds } from '../ops/quantize.ts';
 import { ops } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
-import { readSpecialTokens } from '../tokenizer/load.ts';
+import { loadTokenizer, readSpecialTokens } from '../tokenizer/load.ts';
 import { assemble, hasDecoder } from './assemble.ts';
+import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { trainProgram } from './programs.ts';
@@ -63,6 +64,9 @@ export async function importModel(directory: string, options: { id?: string } = 
     vocabularySize: inspected.vocabularySize,
     maxLength: maxLength(inspected, folder),
     specialTokens: await readSpecialTokens(folder),
+    ...(hasDecoder(inspected)
+      ? { decoder: decoderStart(folder, inspected.config.raw, await loadTokenizer(folder)) }
+      : {}),
     parameters: weights.parameters,
     weightBytes: weights.bytes,
     gradientPath: path.counts,

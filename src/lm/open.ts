@@ -2,12 +2,13 @@
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
 import type { SessionOptions } from '../onnx/session.ts';
+import { createAnsweringPredictor } from './answer.ts';
 import { keysAndValues, openCached } from './cache.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { createPredictor } from './predict.ts';
 import { type Program, scoreProgram, trainProgram } from './programs.ts';
 import { batchFeeds, openProgram, trainerOn } from './run-program.ts';
-import type { Lm, LmOptions, Scorer, Trainer } from './types.ts';
+import type { Lm, LmOptions, Predictor, Scorer, Trainer } from './types.ts';
 import { createWords } from './words.ts';
 
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
@@ -39,9 +40,13 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
     },
     trainer: (candidates, place) => createTrainer(trainProgram(inspected, candidates, place), sessionOptions),
     scorer: (candidates, place) => createScorer(scoreProgram(inspected, candidates, place), sessionOptions),
-    predictor: () => createPredictor(inspected, sessionOptions),
+    predictor: () => openPredictor(inspected, sessionOptions),
     close,
   };
+}
+
+function openPredictor(lm: Inspected, options: SessionOptions): Promise<Predictor> {
+  return lm.encoded === null ? createPredictor(lm, options) : createAnsweringPredictor(lm, lm.encoded, options);
 }
 
 async function createTrainer(program: Program, options: SessionOptions): Promise<Trainer> {

@@ -2,6 +2,7 @@
 import { PtunedError } from '../errors.ts';
 import { hasCache } from '../models/past.ts';
 import type { SessionOptions } from '../onnx/session.ts';
+import { answering, decodeAnswers } from './answer.ts';
 import { type CachedSession, decodeWithCache, logitsBehindPrefixes, openCached } from './cache.ts';
 import type { Inspected } from './inspect.ts';
 import { predictProgram } from './programs.ts';
@@ -21,8 +22,12 @@ export async function createPredictor(lm: Inspected, options: SessionOptions): P
   return {
     logits,
     async decode(batch, table) {
+      if (batch.decoder !== undefined) return decodeAnswers(batch, lm.vocabularySize, answering(logits, batch, table));
       if (lm.config.kind !== 'causal')
-        throw new PtunedError('wrong_model_kind', 'A masked LM does not generate text; a causal LM is needed.');
+        throw new PtunedError(
+          'wrong_model_kind',
+          'A masked LM does not generate text; a causal or encoder-decoder LM is needed.',
+        );
       if (!hasCache(lm.inputs)) return decodeByRepeating(batch, table, lm.vocabularySize, logits);
       return decodeWithCache(await openCache(), batch, table, lm.vocabularySize);
     },

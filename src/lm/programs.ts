@@ -65,6 +65,23 @@ export function predictProgram(lm: LmGraph): Program {
   return finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]);
 }
 
+/** ids, mask, slots, table -> what the encoder hands to the decoder [batch, sequence, hidden]. */
+export function encoderProgram(lm: LmGraph, encoded: string): Program {
+  const { builder, nameOf } = assemble(lm, { past: 'empty', lower: false });
+  return finish(lm, builder, [nameOf(encoded)]);
+}
+
+/** mask, decoder ids, targets and {@link encoderProgram}'s output, under its name -> logits [batch, 1, V] float32. */
+export function decoderProgram(lm: LmGraph, encoded: string): Program & { encoded: string } {
+  const { builder, logits, nameOf } = assemble(lm, { past: 'empty', lower: false });
+  const handed = nameOf(encoded);
+  const { graph } = builder;
+  graph.nodes = graph.nodes.filter((node) => !node.outputs.includes(handed));
+  graph.inputs.push({ name: handed, ...builder.type(handed) });
+  targetInput(builder, feeds.targets);
+  return { ...finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]), encoded: handed };
+}
+
 export interface CachedProgram extends Program {
   /** Past inputs and the outputs that become them in the next step, in the same order. */
   past: { input: string; output: string; dtype: string; heads: number; size: number }[];

@@ -1,4 +1,5 @@
 /** Rows of batches and of what is computed for them. */
+import type { Feed } from '../onnx/session.ts';
 import type { LmBatch } from './types.ts';
 
 /** Tokens of each row. */
@@ -15,4 +16,11 @@ export function pickRows(values: Float32Array, width: number, rows: readonly num
   const picked = new Float32Array(rows.length * width);
   for (const [i, row] of rows.entries()) picked.set(values.subarray(row * width, (row + 1) * width), i * width);
   return picked;
+}
+
+/** Rows of a float32 [rows, …] feed, in the order asked for. */
+export function pickFeed(feed: Feed, rows: readonly number[]): Feed {
+  const width = feed.dims.slice(1).reduce((product, dim) => product * dim, 1);
+  const data = pickRows(feed.data as Float32Array, width, rows);
+  return { ...feed, dims: [rows.length, ...feed.dims.slice(1)], data };
 }

@@ -37,6 +37,18 @@ export interface SpecialTokens {
   sep: number | null;
 }
 
+/** What the decoder of an encoder-decoder LM is given, and what stands for a target in the text it answers. */
+export interface DecoderStart {
+  /** Ids that begin every answer. */
+  start: number[];
+  /** Token in a target's place in the text: a sentinel, else the mask; null where the tokenizer has neither. */
+  mark: number | null;
+  /** Whether an answer repeats the text before the mark (denoising LMs: BART), or begins with the mark itself (T5). */
+  repeats: boolean;
+  /** Tokens that end an answer besides the end of text: the sentinel of a next gap. */
+  ends: number[];
+}
+
 export interface ModelManifest {
   version: 1;
   /** Url-safe, unique in the registry: [A-Za-z0-9._-]+ */
@@ -71,6 +83,8 @@ export interface ModelManifest {
   /** Longest sequence the LM takes, pseudo tokens included. */
   maxLength: number;
   specialTokens: SpecialTokens;
+  /** Of an encoder-decoder LM only. */
+  decoder?: DecoderStart;
   parameters: number;
   weightBytes: number;
   /** Nodes on the path from the embedding to the logits that need a gradient, by op. */

@@ -1,8 +1,8 @@
 /** From a row's fields to token ids, slots of pseudo tokens and the position that is read. */
 
 import { PtunedError } from '../errors.ts';
-import type { LmKind } from '../models/schema.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type AskedLm, type Asking, askingOf, decoderIds } from './asking.ts';
 import { afterText, type Before, type Join, joinOf, takesSpace, textOf } from './join.ts';
 import { fieldText, type Row, type RowPlace, where } from './place.ts';
 import type { Segment, Template } from './schema.ts';
@@ -12,7 +12,7 @@ import type { RenderedRow } from './types.ts';
 
 export interface RenderPlan {
   tokenizer: Tokenizer;
-  kind: LmKind;
+  asking: Asking;
   /** Longest sequence the LM takes. */
   maxLength: number;
   parts: Part[];
@@ -37,7 +37,7 @@ type Part =
  */
 export function compileTemplate(
   template: Template,
-  lm: { tokenizer: Tokenizer; kind: LmKind; maxLength: number },
+  lm: AskedLm & { tokenizer: Tokenizer; maxLength: number },
   prefix = 0,
 ): RenderPlan {
   const { tokenizer, kind } = lm;
@@ -49,13 +49,14 @@ export function compileTemplate(
       { param: 'model' },
     );
   }
+  const asking = askingOf(lm, tokenizer);
   const plan: RenderPlan = {
     tokenizer,
-    kind,
+    asking,
     maxLength,
     parts: compileParts(template),
     targetAfterSpace: targetAfterSpace(template, tokenizer),
-    placeholder: placeholderOf(tokenizer),
+    placeholder: placeholderOf(tokenizer, asking.mark),
   };
   const alone = lengthOf(
     plan,
@@ -104,8 +105,9 @@ function pieceOf(
 }
 
 /** Any id that is neither padding (positions may be counted from ids) nor the mask. */
-function placeholderOf({ special, vocabularySize }: Tokenizer): number {
-  const usable = (id: number | null): id is number => id !== null && id !== special.pad && id !== special.mask;
+function placeholderOf({ special, vocabularySize }: Tokenizer, mark: number | null): number {
+  const reserved = [special.pad, special.mask, mark];
+  const usable = (id: number | null): id is number => id !== null && !reserved.includes(id);
   const known = [special.unk, special.cls, special.bos, special.sep].find(usable);
   if (known !== undefined) return known;
   for (let id = 0; id < vocabularySize; id++) if (usable(id)) return id;
@@ -123,15 +125,14 @@ export function renderRow(plan: RenderPlan, row: Row, place: RowPlace = {}): Ren
     (text, afterSpace) => encodeRowText(plan.tokenizer, text, afterSpace, place),
   );
   const cut = shorten(plan, encoded, place);
-  const { tokenizer, kind } = plan;
+  const { tokenizer, asking } = plan;
   const ids = [...tokenizer.prefix];
   const slots: number[] = ids.map(() => -1);
   let target = -1;
   for (const [i, part] of plan.parts.entries()) {
     if (part.kind === 'target') {
-      if (kind === 'causal') break;
       target = ids.length;
-      ids.push(tokenizer.special.mask!);
+      if (asking.mark !== null) ids.push(asking.mark);
     } else if (part.kind === 'virtual') {
       for (let k = 0; k < part.count; k++) {
         ids.push(plan.placeholder);
@@ -140,10 +141,12 @@ export function renderRow(plan: RenderPlan, row: Row, place: RowPlace = {}): Ren
     } else for (const id of encoded[i]!) ids.push(id);
     while (slots.length < ids.length) slots.push(-1);
   }
-  if (kind === 'causal') return endBeforeTarget(plan, ids, slots, cut, place);
+  if (!asking.isClosed) return endBeforeTarget(plan, ids, slots, cut, place);
   ids.push(...tokenizer.suffix);
   slots.push(...tokenizer.suffix.map(() => -1));
-  return { ids, slots, target, label: -1, cut };
+  if (asking.decoder === null) return { ids, slots, target, label: -1, cut };
+  const decoder = decoderIds(asking.decoder, { ids, slots }, { begin: tokenizer.prefix.length, mark: target });
+  return { ids, slots, target: decoder.length - 1, decoder, label: -1, cut };
 }
 
 /** A causal LM reads its target from the last token; where there is none at all, from the token that begins a text. */
@@ -202,8 +205,9 @@ function encodeRowText(tokenizer: Tokenizer, text: string, afterSpace: boolean, 
 }
 
 /** Tokens of a row. A causal LM's row ends before the target, so neither it nor the suffix is there. */
-function lengthOf({ tokenizer, kind, parts }: RenderPlan, encoded: (number[] | null)[]): number {
-  const around = tokenizer.prefix.length + (kind === 'masked' ? tokenizer.suffix.length + 1 : 0);
+function lengthOf({ tokenizer, asking, parts }: RenderPlan, encoded: (number[] | null)[]): number {
+  const { mark, isClosed } = asking;
+  const around = tokenizer.prefix.length + (isClosed ? tokenizer.suffix.length : 0) + (mark === null ? 0 : 1);
   return parts.reduce((sum, part, i) => {
     if (part.kind === 'virtual') return sum + part.count;
     return sum + (encoded[i]?.length ?? 0);

@@ -1,8 +1,8 @@
 /** Checks a template and says what it holds. Rendering rows is in render.ts. */
 
 import { PtunedError } from '../errors.ts';
-import type { LmKind } from '../models/schema.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { type AskedLm, endsWithTarget } from './asking.ts';
 import { afterText, type Before, joinOf, takesSpace, textOf } from './join.ts';
 import type { Segment, Template, VirtualSegment } from './schema.ts';
 
@@ -10,7 +10,7 @@ import type { Segment, Template, VirtualSegment } from './schema.ts';
  * `prefix` is the segment that stands as keys and values before the template, which then has no pseudo tokens of its own.
  * @throws PtunedError invalid_template naming what is wrong and what is accepted
  */
-export function checkTemplate(template: Template, kind: LmKind, prefix: VirtualSegment | null = null): void {
+export function checkTemplate(template: Template, lm: AskedLm, prefix: VirtualSegment | null = null): void {
   const targets = template.flatMap((segment, i) => ('target' in segment ? [i] : []));
   if (targets.length !== 1) {
     throw refuse(`has ${targets.length} targets; exactly one {"target": field} is accepted`);
@@ -23,12 +23,11 @@ export function checkTemplate(template: Template, kind: LmKind, prefix: VirtualS
       'has {"virtual": n} segments beside a prefix; prefix_tuning takes none (virtual_tokens is the length of its prefix), p_tuning and prompt_tuning do',
     );
   }
-  if (kind === 'causal' && targets[0] !== template.length - 1) {
+  const reason = endsWithTarget(lm);
+  if (reason !== null && targets[0] !== template.length - 1) {
     const after = template.length - 1 - targets[0]!;
     const segments = after === 1 ? '1 segment' : `${after} segments`;
-    throw refuse(
-      `goes on behind its target (${segments}); for a causal LM the target ends the template, since it is read from what stands before it`,
-    );
+    throw refuse(`goes on behind its target (${segments}); ${reason}`);
   }
   const whole = withPrefix(template, prefix);
   for (const [i, segment] of whole.entries()) {

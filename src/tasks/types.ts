@@ -6,12 +6,22 @@ export interface RenderedRow {
   ids: number[];
   /** Row of the prompt table at each position, -1 where the word embedding stays [length]. */
   slots: number[];
-  /** Position whose logits are read: the mask (masked LM) or the token before the target (causal LM). */
+  /**
+   * Position whose logits are read: the mask (masked LM), the token before the target (causal LM), or that of the
+   * decoder's ids (encoder-decoder LM).
+   */
   target: number;
+  /** What an encoder-decoder LM's decoder is given; `ids` are the text it answers. */
+  decoder?: number[];
   /** Index of the right candidate, or -1 when the row has no label (inference). */
   label: number;
   /** Tokens cut from shortenable fields. */
   cut: number;
+}
+
+/** Tokens from which generation goes on: the decoder's, else the row's own. */
+export function generatedFrom({ ids, decoder }: Pick<RenderedRow, 'ids' | 'decoder'>): number[] {
+  return decoder ?? ids;
 }
 
 /**

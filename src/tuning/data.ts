@@ -58,15 +58,7 @@ export async function loadTuningData({ spec, model, files }: TuningJob): Promise
   const whole = withPrefix(template, prefix);
   const tokenizer = await loadTokenizer(model.directory);
   const allowedWords = files.allowedWords === null ? null : await readWords(files.allowedWords);
-  const { kind, maxLength, vocabularySize } = model;
-  const plan = planDataset({
-    model: { kind, maxLength, vocabularySize },
-    tokenizer,
-    template,
-    prefix,
-    task,
-    allowedWords,
-  });
+  const plan = planDataset({ model, tokenizer, template, prefix, task, allowedWords });
   const all: Split = await loadDataset(files.train, plan);
   const { train, dev } =
     files.dev === null ? splitOff(all, spec.seed) : { train: all, dev: await loadDataset(files.dev, plan) };
@@ -86,7 +78,7 @@ export async function loadTuningData({ spec, model, files }: TuningJob): Promise
     initial: initialTokens(whole, tokenizer),
     pad: tokenizer.special.pad ?? 0,
     vocabulary: {
-      ordinary: () => ordinaryTokens(tokenizer, vocabularySize).filter((id) => !targets.has(id)),
+      ordinary: () => ordinaryTokens(tokenizer, model.vocabularySize).filter((id) => !targets.has(id)),
       mask: tokenizer.special.mask,
       texts: (ids) => ids.map((id) => tokenizer.decode([id]).trim() || tokenizer.token(id)),
     },

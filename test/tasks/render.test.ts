@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { AskedLm } from '../../src/tasks/asking.ts';
 import type { Row } from '../../src/tasks/place.ts';
 import { compileTemplate, type RenderPlan, renderRow } from '../../src/tasks/render.ts';
 import type { Template } from '../../src/tasks/schema.ts';
@@ -9,7 +10,7 @@ import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import type { TokenizerName } from '../fixtures/tokenizers/build.ts';
 import { openTokenizer } from '../fixtures/tokenizers/open.ts';
 
-const kinds: Record<TokenizerName, RenderPlan['kind']> = {
+const kinds: Record<TokenizerName, AskedLm['kind']> = {
   wordpiece: 'masked',
   roberta: 'masked',
   'xlm-roberta': 'masked',
@@ -186,11 +187,11 @@ const segment = fc.oneof(
 );
 
 /** Tokens of a row whose shortenable fields keep one token each. */
-function leastLength(template: Template, row: Row, plan: Omit<RenderPlan, 'parts'>): number {
+function leastLength(template: Template, row: Row, lm: AskedLm & { tokenizer: Tokenizer }): number {
   const isCut = (one: Template[number]) => 'field' in one && one.shortenable === true;
   const kept = template.filter((one) => isCut(one) && 'field' in one && row[one.field] !== '').length;
   const rigid = template.map((one) => (isCut(one) ? { field: 'empty', shortenable: true } : one));
-  return renderRow(compileTemplate(rigid, { ...plan, maxLength: 10_000 }), { ...row, empty: '' }).ids.length + kept;
+  return renderRow(compileTemplate(rigid, { ...lm, maxLength: 10_000 }), { ...row, empty: '' }).ids.length + kept;
 }
 
 async function checkCuts(name: TokenizerName): Promise<void> {
@@ -211,7 +212,7 @@ async function checkCuts(name: TokenizerName): Promise<void> {
       const row = { a: a.join(' '), b: b.join(' '), c: c.join(' '), y: 'yes' };
       const plan = compileTemplate(template, { tokenizer, kind, maxLength });
       const whole = renderRow(compileTemplate(template, { tokenizer, kind, maxLength: 10_000 }), row);
-      if (leastLength(template, row, plan) > maxLength) {
+      if (leastLength(template, row, { tokenizer, kind }) > maxLength) {
         assert.throws(() => renderRow(plan, row), { code: 'template_too_long' });
         seen.refused++;
         return;

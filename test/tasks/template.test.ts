@@ -15,9 +15,9 @@ import { openTokenizer } from '../fixtures/tokenizers/open.ts';
 const lama: Template = [{ virtual: 3 }, { field: 'sub' }, { virtual: 2 }, { target: 'obj' }];
 
 test('a template says what it holds', () => {
-  checkTemplate(lama, 'causal');
-  checkTemplate(lama, 'masked');
-  checkTemplate([{ target: 'obj' }, { virtual: 1 }], 'masked');
+  checkTemplate(lama, { kind: 'causal' });
+  checkTemplate(lama, { kind: 'masked' });
+  checkTemplate([{ target: 'obj' }, { virtual: 1 }], { kind: 'masked' });
   assert.equal(virtualTokens(lama), 5);
   assert.equal(targetField(lama), 'obj');
   assert.deepEqual(inputFields([...lama, { field: 'sub' }, { field: 'b' }]), ['sub', 'b']);
@@ -25,7 +25,7 @@ test('a template says what it holds', () => {
 
 test('a template that cannot be tuned is refused with what is accepted', () => {
   const refused = (template: Template, kind: 'masked' | 'causal', message: RegExp) =>
-    assert.throws(() => checkTemplate(template, kind), {
+    assert.throws(() => checkTemplate(template, { kind }), {
       code: 'invalid_template',
       param: 'template',
       message,

@@ -1,7 +1,7 @@
 /** POST /v1/completions in OpenAI's form: generated text, streamed or whole; for a classification prompt its label. */
 import { randomInt, randomUUID } from 'node:crypto';
 import { PtunedError } from '../../errors.ts';
-import type { Candidates, RenderedRow } from '../../tasks/types.ts';
+import { type Candidates, generatedFrom, type RenderedRow } from '../../tasks/types.ts';
 import type { Served } from '../catalog.ts';
 import { type CompletionOptions, createCompletion, type IndexedPiece, type Piece } from '../completion.ts';
 import { checkLength, longestOf, renderInput, renderText } from '../render.ts';
@@ -48,7 +48,7 @@ async function planFor(serving: Serving, served: Served, body: CompletionRequest
   if (tuned?.task === 'classification' && tuned.candidates !== null) {
     return planLabels(serving, served, tuned.candidates, body);
   }
-  if (base.kind === 'causal') return planText(serving, served, body);
+  if (base.kind !== 'masked') return planText(serving, served, body);
   const message = `"${id}" is ${tuned === null ? '' : 'a tuned prompt of '}a masked LM, which does not generate; use /v1/fill_mask.`;
   throw new PtunedError('wrong_model_kind', message, { param: 'model' });
 }
@@ -59,11 +59,13 @@ async function planText(serving: Serving, served: Served, body: CompletionReques
   // One token more needs only the logits at the row's end, so such rows share batches with the other queries.
   const work = wanted === 1 ? 'score' : 'generate';
   const rows = await renderPrompts(serving, served, work, body.prompt);
+  const { eos } = tokenizer.special;
+  const ends = [...(eos === null ? [] : [eos]), ...(served.base.decoder?.ends ?? [])];
   const seed = body.seed ?? randomInt(2 ** 31);
-  const longest = Math.max(...rows.map((row) => row.ids.length));
+  const longest = Math.max(...rows.map((row) => generatedFrom(row).length));
   if (body.max_tokens != null) checkLength(served, longest, wanted, 'prompt');
   const optionsOf = (row: RenderedRow, index: number): CompletionOptions => ({
-    maxTokens: Math.min(wanted, longestOf(served) - row.ids.length + 1),
+    maxTokens: Math.min(wanted, longestOf(served) - generatedFrom(row).length + 1),
     temperature: body.temperature ?? (tuned === null ? 1 : 0),
     topP: body.top_p ?? 1,
     seed: seed + index,
@@ -75,7 +77,7 @@ async function planText(serving: Serving, served: Served, body: CompletionReques
     async run(onPiece, signal) {
       const completions = rows.map((row, index) =>
         createCompletion(
-          { row, prompt: tuned?.prompt ?? null, tokenizer, first: tuned?.candidates ?? null },
+          { row, prompt: tuned?.prompt ?? null, tokenizer, ends, first: tuned?.candidates ?? null },
           optionsOf(row, index),
           (piece) => onPiece({ ...piece, index }),
         ),

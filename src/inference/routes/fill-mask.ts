@@ -37,7 +37,7 @@ function predict({ tuned, tokenizer }: Served, logits: Float32Array, topK: numbe
 }
 
 function checkKind({ id, base, tuned }: Served): void {
-  if (tuned === null && base.kind === 'masked') return;
+  if (tuned === null && base.kind !== 'causal') return;
   if (tuned?.task === 'cloze') return;
   const message =
     tuned === null

@@ -1,0 +1,110 @@
+/** Predictions of encoder-decoder LMs: a text is encoded once, then the decoder runs for each token of its answer. */
+import type { Feed, SessionOptions } from '../onnx/session.ts';
+import type { Inspected } from './inspect.ts';
+import { decoderProgram, encoderProgram } from './programs.ts';
+import { pickFeed, pickRows } from './rows.ts';
+import { batchFeeds, openProgram } from './run-program.ts';
+import type { Decoding, LmBatch, Predictor, PromptTable } from './types.ts';
+
+/** Encoder and decoder in a session each, so that their weights are in memory once. */
+export async function createAnsweringPredictor(
+  lm: Inspected,
+  encoded: string,
+  options: SessionOptions,
+): Promise<Predictor> {
+  const encoder = await openProgram(encoderProgram(lm, encoded), options);
+  const program = decoderProgram(lm, encoded);
+  const decoder = await openProgram(program, options);
+  const encode = async (batch: LmBatch, table: PromptTable): Promise<Feed> => {
+    const data = (await encoder.run(batchFeeds(batch, table)))[0] as Float32Array;
+    return { dtype: 'float32', dims: [batch.rows, batch.length, data.length / (batch.rows * batch.length)], data };
+  };
+  const answer = async (batch: LmBatch, handed: Feed): Promise<Float32Array> =>
+    (await decoder.run({ ...batchFeeds(batch, noTable), [program.encoded]: handed }))[0] as Float32Array;
+  return {
+    logits: async (batch, table) => answer(batch, await encode(batch, table)),
+    async decode(batch, table) {
+      const handed = await encode(batch, table);
+      return decodeAnswers(batch, lm.vocabularySize, (rows, decoder) => {
+        const part = pickBatch(batch, rows);
+        return answer({ ...part, ...decoder }, pickFeed(handed, rows));
+      });
+    },
+    async close() {
+      await encoder.close();
+      await decoder.close();
+    },
+  };
+}
+
+/** The decoder reads no prompt rows. */
+const noTable: PromptTable = { rows: 1, width: 1, values: new Float32Array(1) };
+
+/** Logits [rows.length, vocabulary] of the next token of these rows of a batch, given their answers so far. */
+export type Answer = (
+  rows: readonly number[],
+  given: { decoder: NonNullable<LmBatch['decoder']>; targets: BigInt64Array },
+) => Promise<Float32Array>;
+
+/** For an LM whose encoder cannot be told from its decoder: each token runs both. */
+export function answering(logits: Predictor['logits'], batch: LmBatch, table: PromptTable): Answer {
+  return (rows, given) => logits({ ...pickBatch(batch, rows), ...given }, table);
+}
+
+/** Generation behind the batch's decoder ids, up to each row's target. */
+export async function decodeAnswers(batch: LmBatch, vocabulary: number, answer: Answer): Promise<Decoding> {
+  const { length, ids } = batch.decoder!;
+  let answers = Array.from(batch.targets, (target, row) => ({
+    row,
+    ids: [...ids.subarray(row * length, row * length + Number(target) + 1)],
+  }));
+  let current: Float32Array = new Float32Array(0);
+  const compute = async () => {
+    const rows = answers.map((one) => one.row);
+    current = await answer(rows, { decoder: padded(answers), targets: lastOf(answers) });
+  };
+  await compute();
+  return {
+    get rows() {
+      return answers.map((one) => one.row);
+    },
+    get logits() {
+      return current;
+    },
+    async advance(tokens) {
+      for (const [i, one] of answers.entries()) one.ids.push(BigInt(tokens[i]!));
+      await compute();
+    },
+    keep(rows) {
+      const kept = answers.flatMap((one, i) => (rows.includes(one.row) ? [i] : []));
+      current = pickRows(current, vocabulary, kept);
+      answers = kept.map((i) => answers[i]!);
+    },
+  };
+}
+
+interface Given {
+  ids: bigint[];
+}
+
+/** On the right, where no position that is read looks: any id will do. */
+function padded(answers: readonly Given[]): NonNullable<LmBatch['decoder']> {
+  const length = Math.max(...answers.map((one) => one.ids.length));
+  const ids = new BigInt64Array(answers.length * length);
+  for (const [i, one] of answers.entries()) ids.set(one.ids, i * length);
+  return { length, ids };
+}
+
+function lastOf(answers: readonly Given[]): BigInt64Array {
+  return BigInt64Array.from(answers, (one) => BigInt(one.ids.length - 1));
+}
+
+function pickBatch(batch: LmBatch, rows: readonly number[]): LmBatch {
+  const pick = (values: BigInt64Array) => {
+    const picked = new BigInt64Array(rows.length * batch.length);
+    for (const [i, row] of rows.entries())
+      picked.set(values.subarray(row * batch.length, (row + 1) * batch.length), i * batch.length);
+    return picked;
+  };
+  return { ...batch, rows: rows.length, ids: pick(batch.ids), mask: pick(batch.mask), slots: pick(batch.slots) };
+}
