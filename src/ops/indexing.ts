@@ -1,5 +1,5 @@
 /** Ops that pick elements or put them somewhere: gradients put them back, or pick them. */
-import { type Dim, sameDim, subtractDims, unknownDim } from '../onnx/dim.ts';
+import { addDims, type Dim, sameDim, subtractDims, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
@@ -155,6 +155,8 @@ function slicedDim(dim: Dim, start: Dim, end: Dim, step: number): Dim | null {
   if (step !== 1) return null;
   const toEnd = typeof end === 'number' && end > 2 ** 30;
   if (start === 0 && toEnd) return dim;
+  // The last n of n: T5 cuts position biases to the tokens that are not cached.
+  if (toEnd && typeof start === 'object' && addDims(dim, start) === 0) return dim;
   // A buffer of fixed size cut to a symbolic length: exporters keep masks and positions for the longest input.
   if (start === 0 && typeof end === 'object') return typeof dim === 'number' || sameDim(dim, end) ? end : null;
   if (typeof dim === 'number' && typeof start === 'object' && typeof end === 'object') return subtractDims(end, start);

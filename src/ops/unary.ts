@@ -1,4 +1,5 @@
 /** Elementwise ops of one input. With y = f(x) the gradient is dY · f'(x), written with y where that is cheaper. */
+import { multiplyDims } from '../onnx/dim.ts';
 import { type DType, dtypeName, isFloat } from '../onnx/dtype.ts';
 import { floatAttribute, intAttribute, stringAttribute } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
@@ -40,6 +41,12 @@ function folding(compute: (x: number) => number): Infer {
   };
 }
 
+/** Sizes keep their symbols: slices from the end count with −n. */
+const negInfer: Infer = (node, inputs) => {
+  const { dtype, shape, value } = required(node, inputs, 0);
+  return [typeOf(dtype, shape, value?.map((one) => multiplyDims(-1, one)) ?? null)];
+};
+
 /** Φ(x) + x·φ(x), the derivative of x·Φ(x) with the normal distribution (Hendrycks and Gimpel, arXiv 1606.08415). */
 function geluErf(c: VjpContext): string {
   const b = c.builder;
@@ -70,7 +77,7 @@ function gated(condition: (c: VjpContext) => string, otherwise?: (c: VjpContext)
 
 export const unaryOps: Op[] = [
   { name: 'Identity', opsets: [11, 13, 14, 16, 19, 21, 23, 24, 25], infer: passValue, vjp: (c) => [c.gradient(0)] },
-  { name: 'Neg', opsets: [11, 13], infer: folding((x) => -x), vjp: (c) => [c.builder.op('Neg', [c.gradient(0)])] },
+  { name: 'Neg', opsets: [11, 13], infer: negInfer, vjp: (c) => [c.builder.op('Neg', [c.gradient(0)])] },
   {
     name: 'Abs',
     opsets: [11, 13],
