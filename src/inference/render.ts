@@ -94,7 +94,7 @@ function renderMasked({ tokenizer, base }: Served, text: string, place: string):
   ids.push(mask, ...encode(tokenizer, after.trim(), /^\s/.test(after), place), ...tokenizer.suffix);
   const row = plainRow(ids, target);
   if (decoder === null) return row;
-  const given = decoderIds(decoder, row, { begin: tokenizer.prefix.length, mark: target });
+  const given = decoderIds(decoder, ids.slice(tokenizer.prefix.length, target));
   return { ...row, target: given.length - 1, decoder: given };
 }
 

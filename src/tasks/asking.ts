@@ -36,16 +36,10 @@ export function endsWithTarget({ kind, decoder }: AskedLm): string | null {
 
 /**
  * Ids a decoder is given to answer with the target: its start, and what leads up to the mark. An LM that was trained to
- * repeat the text with what is missing (BART) is given the text before the mark, pseudo tokens left out; one that
- * answers each mark (T5) is given the mark. What follows is the target.
+ * repeat the text with what is missing (BART) is given the `text` before the mark; one that answers each mark (T5) is
+ * given the mark. What follows is the target.
  */
-export function decoderIds(
-  { start, mark, repeats }: DecoderStart,
-  { ids, slots }: { ids: readonly number[]; slots: readonly number[] },
-  place: { begin: number; mark: number },
-): number[] {
+export function decoderIds({ start, mark, repeats }: DecoderStart, text: readonly number[]): number[] {
   if (mark === null) return [...start];
-  if (!repeats) return [...start, mark];
-  const text = ids.slice(place.begin, place.mark);
-  return [...start, ...text.filter((_, i) => slots[place.begin + i]! < 0)];
+  return repeats ? [...start, ...text] : [...start, mark];
 }

@@ -7,7 +7,7 @@ import { afterText, type Before, type Join, joinOf, takesSpace, textOf } from '.
 import { fieldText, type Row, type RowPlace, where } from './place.ts';
 import type { Segment, Template } from './schema.ts';
 import { cutLongest, spareTokens } from './shorten.ts';
-import { encodeTemplateText, targetAfterSpace } from './template.ts';
+import { encodeTemplateText, initialIds, targetAfterSpace } from './template.ts';
 import type { RenderedRow } from './types.ts';
 
 export interface RenderPlan {
@@ -25,7 +25,8 @@ export interface RenderPlan {
 type Piece = { join: Join } & ({ text: string } | { field: string });
 
 type Part =
-  | { kind: 'virtual'; first: number; count: number }
+  /** `words` are the tokens its pseudo tokens start from: what a decoder that repeats the text reads in their place. */
+  | { kind: 'virtual'; first: number; count: number; words: number[] }
   /** Neighbouring texts and fields, tokenized as one text; a shortenable field is a run of its own, so that it can be cut. */
   | { kind: 'run'; pieces: Piece[]; shortenable: boolean }
   | { kind: 'target' };
@@ -54,7 +55,7 @@ export function compileTemplate(
     tokenizer,
     asking,
     maxLength,
-    parts: compileParts(template),
+    parts: compileParts(template, tokenizer),
     targetAfterSpace: targetAfterSpace(template, tokenizer),
     placeholder: placeholderOf(tokenizer, asking.mark),
   };
@@ -76,12 +77,13 @@ export function compileTemplate(
   return plan;
 }
 
-function compileParts(template: Template): Part[] {
+function compileParts(template: Template, tokenizer: Tokenizer): Part[] {
   const parts: Part[] = [];
   let first = 0;
   for (const [i, segment] of template.entries()) {
     if ('virtual' in segment) {
-      parts.push({ kind: 'virtual', first, count: segment.virtual });
+      const words = segment.init === undefined ? [] : initialIds(template, i, segment.init, tokenizer);
+      parts.push({ kind: 'virtual', first, count: segment.virtual, words });
       first += segment.virtual;
     } else if ('target' in segment) parts.push({ kind: 'target' });
     else {
@@ -129,23 +131,30 @@ export function renderRow(plan: RenderPlan, row: Row, place: RowPlace = {}): Ren
   const ids = [...tokenizer.prefix];
   const slots: number[] = ids.map(() => -1);
   let target = -1;
+  const told: number[] = [];
   for (const [i, part] of plan.parts.entries()) {
     if (part.kind === 'target') {
       target = ids.length;
       if (asking.mark !== null) ids.push(asking.mark);
     } else if (part.kind === 'virtual') {
+      if (target < 0) told.push(...part.words);
       for (let k = 0; k < part.count; k++) {
         ids.push(plan.placeholder);
         slots.push(part.first + k);
       }
-    } else for (const id of encoded[i]!) ids.push(id);
+    } else {
+      for (const id of encoded[i]!) {
+        ids.push(id);
+        if (target < 0) told.push(id);
+      }
+    }
     while (slots.length < ids.length) slots.push(-1);
   }
   if (!asking.isClosed) return endBeforeTarget(plan, ids, slots, cut, place);
   ids.push(...tokenizer.suffix);
   slots.push(...tokenizer.suffix.map(() => -1));
   if (asking.decoder === null) return { ids, slots, target, label: -1, cut };
-  const decoder = decoderIds(asking.decoder, { ids, slots }, { begin: tokenizer.prefix.length, mark: target });
+  const decoder = decoderIds(asking.decoder, told);
   return { ids, slots, target: decoder.length - 1, decoder, label: -1, cut };
 }
 

@@ -104,7 +104,8 @@ export function initialTokens(template: Template, tokenizer: Tokenizer): (number
   return named ? rows : null;
 }
 
-function initialIds(template: Template, index: number, init: string, tokenizer: Tokenizer): number[] {
+/** Tokens of a segment's `init` in its place. */
+export function initialIds(template: Template, index: number, init: string, tokenizer: Tokenizer): number[] {
   const text = textOf(template, index, init);
   const afterSpace = takesSpace(text, undefined, beforeSegment(template, index), tokenizer.spaceAtStart);
   return encodeTemplateText(tokenizer, text, afterSpace);
