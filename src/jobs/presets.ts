@@ -31,7 +31,7 @@ const autoPatienceSteps = 250;
 
 const auto: Preset = {
   batchSize: (trainRows) => Math.min(trainRows, trainRows < 128 ? 8 : 16),
-  learningRates: { encoder: 1e-3, rows: 1e-2, keys_and_values: 1e-2 },
+  learningRates: { encoder: 1e-3, rows: 1e-2, keys_and_values: 3e-2 },
   choose({ devRows, batchSize, stepsPerEpoch }) {
     const epochs = Math.max(5, Math.ceil(autoSteps / stepsPerEpoch));
     const totalSteps = Math.min(epochs * stepsPerEpoch, autoMostSteps);
