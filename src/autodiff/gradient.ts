@@ -17,6 +17,8 @@ export interface GradientRequest {
   seeds: ReadonlyMap<string, string>;
   /** Values whose gradients are wanted. */
   wrt: readonly string[];
+  /** Rules of single nodes, by name, where more is known of them than their op says. */
+  rules?: ReadonlyMap<string, Vjp>;
 }
 
 /**
@@ -46,7 +48,7 @@ export function appendReachingGradients(builder: GraphBuilder, request: Gradient
   for (const node of forward.reverse()) {
     const active = node.outputs.some((name) => path.has(name) && contributions.has(name));
     if (!active) continue;
-    const rule = ruleOf(node);
+    const rule = request.rules?.get(node.name) ?? ruleOf(node);
     const context = vjpContext(builder, node, gradientOf, readers);
     for (const [i, gradient] of rule(context).entries()) {
       const value = node.inputs[i];

@@ -5,7 +5,7 @@
 import { namesOf } from '../autodiff/prune.ts';
 import { replay } from '../autodiff/replay.ts';
 import { PtunedError } from '../errors.ts';
-import type { ModelInput } from '../models/manifest.ts';
+import type { ModelInput, Redundancy } from '../models/manifest.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { addDims, type Dim, dimKey, shapeText, symbol, unknownDim } from '../onnx/dim.ts';
 import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
@@ -20,6 +20,8 @@ export interface LmGraph {
   model: Model;
   inputs: readonly ModelInput[];
   logits: string;
+  /** Tokens that are left out of batches, see pack.ts; undefined: none. */
+  redundant?: Redundancy | undefined;
   /** What an encoder hands to its decoder, where both are known; null otherwise. */
   encoded: string | null;
   /** The word-embedding lookup: its output, and the ids it looks up. */

@@ -8,6 +8,8 @@ export const batch = symbol('batch');
 export const sequence = symbol('sequence');
 /** Tokens that an encoder-decoder LM's decoder is given. */
 export const decoderSequence = symbol('decoder_sequence');
+/** Tokens of a batch that are computed: see pack.ts. */
+export const packedCount = symbol('tokens');
 /** Rows of the prompt table. */
 export const tableRows = symbol('rows');
 
@@ -32,6 +34,17 @@ export const feeds = {
   labels: 'feed/labels',
   /** [batch, 1] float32: what a row's loss counts for in the gradient. */
   weights: 'feed/weights',
+  /** [tokens] int64: place of each computed token in the batch, row · length + position. */
+  packed: 'feed/packed',
+  /** [batch, sequence] int64: the computed token that stands at each place; any at padding. */
+  spread: 'feed/spread',
+  /** [batch, sequence] int64: the same at the one place a token was taken from, elsewhere the number of tokens. */
+  spreadGradient: 'feed/spread_gradient',
+  /** [copies] int64: places where a token stands that was taken from another place, and [copies, 1] which token. */
+  copies: 'feed/copies',
+  copyRows: 'feed/copy_rows',
+  /** [batch] int64: the computed token whose logits are read. */
+  packedTargets: 'feed/packed_targets',
 } as const;
 
 /** The feed of the ids at whose positions logits are read: the decoder's where there is one. */

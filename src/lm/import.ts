@@ -10,14 +10,12 @@ import { describeNode, isExternal, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import { rounds } from '../ops/quantize.ts';
 import { ops } from '../ops/registry.ts';
-import type { Candidates } from '../tasks/types.ts';
 import { loadTokenizer, readSpecialTokens } from '../tokenizer/load.ts';
 import { assemble, hasDecoder } from './assemble.ts';
 import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
-import { trainProgram } from './programs.ts';
-import { batchFeeds, openProgram } from './run-program.ts';
+import { tryTraining } from './trial.ts';
 import { weightsOf } from './weights.ts';
 
 /**
@@ -44,7 +42,7 @@ export async function importModel(directory: string, options: { id?: string } = 
   }
   const inspected = inspectDirectory(folder);
   const path = checkRules(inspected);
-  await trialStep(inspected);
+  const redundant = await tryTraining(inspected);
   const files = await hashFiles(folder, weightFiles(inspected, folder));
   const weights = weightsOf(inspected.model.graph);
   return {
@@ -70,6 +68,7 @@ export async function importModel(directory: string, options: { id?: string } = 
     parameters: weights.parameters,
     weightBytes: weights.bytes,
     gradientPath: path.counts,
+    ...(redundant === undefined ? {} : { redundant }),
     ...(path.straightThrough.length === 0 ? {} : { straightThrough: path.straightThrough }),
     createdAt: new Date().toISOString(),
   };
@@ -117,52 +116,6 @@ export function checkRules(lm: Inspected): GradientPath {
     );
   }
   return path;
-}
-
-/** One training step on two short rows: the runtime takes the graph, and loss and gradient are finite. */
-async function trialStep(lm: Inspected): Promise<void> {
-  const [rows, length, width] = [2, 4, lm.embedding.width];
-  const candidates: Candidates = {
-    count: 2,
-    width: 1,
-    ids: Int32Array.of(0, 1),
-    weights: Float32Array.of(1, 1),
-    names: [],
-  };
-  const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory, prepack: false };
-  const runner = await openProgram(trainProgram(lm, candidates), options);
-  try {
-    const ids = BigInt64Array.from({ length: rows * length }, (_, i) => BigInt(Math.min(5 + i, lm.vocabularySize - 1)));
-    const slots = new BigInt64Array(rows * length).fill(-1n);
-    slots[1] = 0n;
-    slots[length + 1] = 0n;
-    const batch = {
-      rows,
-      length,
-      ids,
-      slots,
-      mask: new BigInt64Array(rows * length).fill(1n),
-      targets: BigInt64Array.of(3n, 3n),
-      ...(hasDecoder(lm) ? { decoder: { length, ids } } : {}),
-    };
-    const table = { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i)) };
-    const [loss, gradient] = await runner.run(batchFeeds(batch, table, BigInt64Array.of(0n, 1n)));
-    const values = [...(loss as Float32Array), ...(gradient as Float32Array)];
-    if (!values.every(Number.isFinite)) {
-      throw new PtunedError(
-        'import_refused',
-        'A trial training step gave a loss or gradient that is not a finite number.',
-      );
-    }
-    if ((gradient as Float32Array).every((value) => value === 0)) {
-      throw new PtunedError(
-        'import_refused',
-        'A trial training step gave no gradient: the logits do not depend on the word embeddings.',
-      );
-    }
-  } finally {
-    await runner.close();
-  }
 }
 
 /** The graphs and every file its weights are in, relative to the model's folder. */

@@ -20,7 +20,7 @@ export async function openLm(manifest: ModelManifest, options: LmOptions): Promi
       `${manifest.directory} holds another LM than was imported as "${manifest.id}".`,
     );
   }
-  return createLm(manifest, inspected, options);
+  return createLm(manifest, { ...inspected, redundant: manifest.redundant }, options);
 }
 
 /** An LM over an inspected folder; also used by the import's trial step and the gradient check. */

@@ -13,15 +13,19 @@ import { typeOf, typeOfTensor } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
-import { batch, feeds, targetInput } from './feeds.ts';
-import { focusAtTargets } from './focus.ts';
+import { batch, feeds, idsRead, targetInput } from './feeds.ts';
+import { focusAtTargets, targetsInRows } from './focus.ts';
 import { knownShapes } from './known-shapes.ts';
+import { type PackedGraph, packedTargets, packTokens, unpacked } from './pack.ts';
+import { tokensOf } from './position-wise.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
 
 export interface Program {
   model: Model;
   /** Output names in the order the function's documentation gives. */
   outputs: string[];
+  /** Whether rows of a batch share what their common prefix yields. */
+  sharesPrefixes: boolean;
 }
 
 /** What the prompt table is to the graph, by the place where it enters. */
@@ -34,16 +38,17 @@ const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
   const { builder, logits } = assemble(lm, { past: pastOf[place] });
-  targetInput(builder, feeds.targets);
+  const { logits: focused, packing } = logitsAtTargets(lm, builder, logits);
   targetInput(builder, feeds.labels);
-  const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
+  const scores = candidateScores(builder, focused, candidates);
   const losses = crossEntropy(builder, scores);
   // What the focus pass replaced must not be differentiated: drop it before the gradient is built.
   builder.graph.outputs = [{ name: losses, dtype: 'float32', shape: builder.shape(losses) }];
   prune(builder.graph);
   const weights = builder.input(feeds.weights, typeOf('float32', [batch, 1]));
   const seed = builder.op('Unsqueeze', [weights, builder.constant('int64', [-1])]);
-  const gradient = appendGradient(builder, { seeds: new Map([[losses, seed]]), wrt: [feeds.table] }).get(feeds.table)!;
+  const request = { seeds: new Map([[losses, seed]]), wrt: [feeds.table], rules: packing.rules };
+  const gradient = appendGradient(builder, request).get(feeds.table)!;
   const loss = builder.op('ReduceMean', [losses], { keepdims: 0 });
   return finish(lm, builder, [loss, gradient, losses]);
 }
@@ -51,9 +56,9 @@ export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptP
 /** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */
 export function scoreProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
   const { builder, logits } = assemble(lm, { past: pastOf[place], lower: false });
-  targetInput(builder, feeds.targets);
+  const focused = logitsAtTargets(lm, builder, logits).logits;
   targetInput(builder, feeds.labels);
-  const scores = candidateScores(builder, focusAtTargets(builder, logits), candidates);
+  const scores = candidateScores(builder, focused, candidates);
   const best = builder.op('ArgMax', [scores], { axis: 2, keepdims: 0 });
   return finish(lm, builder, [crossEntropy(builder, scores), rankOfLabel(builder, scores), best]);
 }
@@ -61,8 +66,25 @@ export function scoreProgram(lm: LmGraph, candidates: Candidates, place: PromptP
 /** ids, mask, slots, table, targets -> logits [batch, 1, V] float32. */
 export function predictProgram(lm: LmGraph): Program {
   const { builder, logits } = assemble(lm, { past: 'empty', lower: false });
-  targetInput(builder, feeds.targets);
-  return finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]);
+  return finish(lm, builder, [asFloat32(builder, logitsAtTargets(lm, builder, logits).logits)]);
+}
+
+/** Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. */
+function logitsAtTargets(lm: LmGraph, builder: GraphBuilder, logits: string): { logits: string; packing: PackedGraph } {
+  builder.graph.outputs = [{ name: logits, dtype: builder.type(logits).dtype, shape: builder.shape(logits) }];
+  prune(builder.graph);
+  const packing = lm.redundant === undefined ? unpacked : packTokens(builder);
+  const found = packing.find(logits);
+  if (found === null) {
+    targetInput(builder, feeds.targets);
+    return { logits: focusAtTargets(builder, logits, targetsOf(builder)), packing };
+  }
+  const focused = focusAtTargets(builder, found, packedTargets(builder));
+  return { logits: builder.op('Transpose', [focused], { perm: [1, 0, 2] }), packing };
+}
+
+function targetsOf(builder: GraphBuilder) {
+  return targetsInRows(builder, tokensOf(batch, builder.shape(idsRead(builder))[1]!));
 }
 
 /** ids, mask, slots, table -> what the encoder hands to the decoder [batch, sequence, hidden]. */
@@ -79,7 +101,10 @@ export function decoderProgram(lm: LmGraph, encoded: string): Program & { encode
   graph.nodes = graph.nodes.filter((node) => !node.outputs.includes(handed));
   graph.inputs.push({ name: handed, ...builder.type(handed) });
   targetInput(builder, feeds.targets);
-  return { ...finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits))]), encoded: handed };
+  return {
+    ...finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder)))]),
+    encoded: handed,
+  };
 }
 
 export interface CachedProgram extends Program {
@@ -101,7 +126,7 @@ export function cachedProgram(lm: LmGraph): CachedProgram {
       size: Number(input.shape[3]),
     }));
   const program = finish(lm, builder, [
-    asFloat32(builder, focusAtTargets(builder, logits)),
+    asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder))),
     ...past.map((one) => one.output),
   ]);
   return { ...program, past };
@@ -176,7 +201,7 @@ function finish(lm: LmGraph, builder: GraphBuilder, outputs: string[]): Program 
   dropUnusedInputs(graph);
   checkGraph(graph, 'program');
   graph.values = knownShapes(builder);
-  return { model: { ...lm.model, graph }, outputs };
+  return { model: { ...lm.model, graph }, outputs, sharesPrefixes: lm.redundant === 'prefixes' };
 }
 
 /** A causal LM without padding logic may not read every feed; onnxruntime refuses feeds a graph does not declare. */

@@ -1,6 +1,7 @@
 /** Runs an LM program on a batch. */
 import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
 import { feeds } from './feeds.ts';
+import { packingFeeds } from './packing-feeds.ts';
 import type { Program } from './programs.ts';
 import type { LmBatch, PromptTable, Trainer } from './types.ts';
 
@@ -12,8 +13,10 @@ export interface ProgramRunner {
 
 export async function openProgram(program: Program, options: SessionOptions): Promise<ProgramRunner> {
   const session = await createSession(program.model, options);
+  const isPacked = session.inputs.includes(feeds.packed);
   return {
-    async run(all) {
+    async run(given) {
+      const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes) } : given;
       const wanted: Record<string, Feed> = {};
       for (const name of session.inputs) wanted[name] = all[name]!;
       const results = await session.run(wanted);
@@ -21,6 +24,13 @@ export async function openProgram(program: Program, options: SessionOptions): Pr
     },
     close: () => session.close(),
   };
+}
+
+function packingOf(given: Record<string, Feed>, shares: boolean): Record<string, Feed> {
+  const of = (name: string) => given[name]!.data as BigInt64Array;
+  const [rows, length] = given[feeds.ids]!.dims as [number, number];
+  const batch = { rows, length, ids: of(feeds.ids), mask: of(feeds.mask), slots: of(feeds.slots) };
+  return packingFeeds(batch, of(feeds.targets), shares);
 }
 
 /** A training program as a trainer. */

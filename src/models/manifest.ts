@@ -49,6 +49,12 @@ export interface DecoderStart {
   ends: number[];
 }
 
+/**
+ * Tokens of a batch that need not be computed, since no logits depend on them: padding alone, or also a prefix that a row
+ * shares with another row.
+ */
+export type Redundancy = 'padding' | 'prefixes';
+
 export interface ModelManifest {
   version: 1;
   /** Url-safe, unique in the registry: [A-Za-z0-9._-]+ */
@@ -91,6 +97,8 @@ export interface ModelManifest {
   gradientPath: Record<string, number>;
   /** Ops of the gradient path that round: their gradient is straight-through, that of the LM before rounding. */
   straightThrough?: string[];
+  /** Measured at import; without it every token is computed. */
+  redundant?: Redundancy;
   /** ISO time of the import. */
   createdAt: string;
 }

@@ -102,6 +102,11 @@ const blockGatherInfer: Infer = (node, inputs) => {
   return [typeOf(dtype, [...shape.slice(0, axis), ...indices.shape, ...shape.slice(axis + 1)])];
 };
 
+/** Whether a token's value depends on every other of the batch, padding included: through the range they are rounded in. */
+export function rangesOverBatch(node: Node): boolean {
+  return node.op === 'DynamicQuantizeLinear';
+}
+
 /** Whether a node rounds its input, or computes with rounded ones: its gradient is straight-through. */
 export function rounds(node: Node): boolean {
   if (node.op === 'MatMulNBits') return intAttribute(node, 'accuracy_level', 0) === 4;

@@ -6,6 +6,7 @@ import { PtunedError } from '../errors.ts';
 import { inspectDirectory } from '../lm/inspect.ts';
 import { trainProgram } from '../lm/programs.ts';
 import { openProgram, trainerOn } from '../lm/run-program.ts';
+import { tryTraining } from '../lm/trial.ts';
 import type { LmBatch, PromptTable, Trainer } from '../lm/types.ts';
 import { openEncoder } from '../prompts/open.ts';
 import type { Candidates } from '../tasks/types.ts';
@@ -69,7 +70,8 @@ export async function readReference(path: string): Promise<Reference> {
 /** Runs one training step on the folder's LM and compares. */
 export async function checkReference(folder: string): Promise<ReferenceCheck> {
   const reference = await readReference(join(folder, 'reference.safetensors'));
-  const lm = inspectDirectory(folder);
+  const inspected = inspectDirectory(folder);
+  const lm = { ...inspected, redundant: await tryTraining(inspected) };
   const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
   const runner = await openProgram(program, { threads: 1, device: 'cpu', directory: lm.graphDirectory });
   try {

@@ -1,0 +1,187 @@
+/**
+ * Computes every token once. Padding is left out, and where rows of a batch begin with the same tokens (the leading
+ * pseudo tokens of a template, above all) a causal LM computes these once for the batch. Position-wise stretches of the
+ * graph run on the packed tokens alone; before an op that mixes positions, values are spread over the batch again.
+ */
+import { valuesRead } from '../autodiff/prune.ts';
+import type { GraphBuilder } from '../onnx/builder.ts';
+import { symbol } from '../onnx/dim.ts';
+import { attributesOf, type Node } from '../onnx/ir.ts';
+import { type TensorType, typeOf } from '../onnx/types.ts';
+import type { Vjp } from '../ops/op.ts';
+import { batch, feeds, packedCount, sequence } from './feeds.ts';
+import type { TargetChoice } from './focus.ts';
+import {
+  isPositionWise,
+  isWeightProduct,
+  layoutOf,
+  repeatNode,
+  type Tokens,
+  tokensOf,
+  trailing,
+} from './position-wise.ts';
+
+/** Tokens of a packed graph: [1, tokens, …], or [tokens, …]. */
+const packed: Tokens = tokensOf(1, packedCount);
+const whole: Tokens = tokensOf(batch, sequence);
+const copyCount = symbol('copies');
+
+export interface PackedGraph {
+  /** The packed value that stands for one of the graph, or null where that is not packed. */
+  find(value: string): string | null;
+  /** Gradient rules of the nodes that pack and spread, by node name: cheaper than those of any Gather. */
+  rules: ReadonlyMap<string, Vjp>;
+}
+
+/** A graph that computes every token. */
+export const unpacked: PackedGraph = { find: () => null, rules: new Map() };
+
+/** Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. */
+export function packTokens(builder: GraphBuilder): PackedGraph {
+  const chosen = stretches(builder);
+  const rules = new Map<string, Vjp>();
+  const values = new Map<string, string>();
+  if (chosen.size === 0) return unpacked;
+  declareFeeds(builder);
+  const { nodes } = builder.graph;
+  builder.graph.nodes = [];
+  const packedOf = (value: string): string => {
+    if (layoutOf(builder, value, whole) === null) return value;
+    const found = values.get(value) ?? packValue(builder, value, rules);
+    values.set(value, found);
+    return found;
+  };
+  // What position-wise nodes yielded and no one has spread yet.
+  const waiting = new Set<string>();
+  for (const node of nodes) {
+    if (chosen.has(node)) {
+      const outputs = repeatNode(builder, node, whole, packedOf, [1, -1]);
+      for (const [i, name] of node.outputs.entries()) {
+        if (name === '') continue;
+        builder.types.set(outputs[i]!, packedType(builder, name));
+        values.set(name, outputs[i]!);
+        waiting.add(name);
+      }
+      continue;
+    }
+    for (const name of valuesRead(node)) if (waiting.delete(name)) spreadValue(builder, name, values.get(name)!, rules);
+    builder.graph.nodes.push(node);
+  }
+  return { find: (value) => values.get(value) ?? null, rules };
+}
+
+/** Targets of a batch whose tokens are packed. */
+export const packedTargets = (builder: GraphBuilder): TargetChoice => ({
+  tokens: packed,
+  gather(value, layout) {
+    if (!builder.types.has(feeds.packedTargets)) builder.input(feeds.packedTargets, typeOf('int64', [batch]));
+    if (layout === 'flat') return builder.op('Gather', [value, feeds.packedTargets], { axis: 0 });
+    const first = builder.constant('int64', [0]);
+    const rows = builder.op('Gather', [builder.op('Squeeze', [value, first]), feeds.packedTargets], { axis: 0 });
+    return builder.op('Unsqueeze', [rows, first]);
+  },
+  nested: [1, -1],
+});
+
+/** Position-wise nodes in stretches that hold a product with a weight: others are too cheap to be worth a copy. */
+function stretches(builder: GraphBuilder): Set<Node> {
+  const parents = new Map<Node, Node>();
+  const root = (node: Node): Node => {
+    let top = node;
+    while (parents.get(top) !== top) top = parents.get(top)!;
+    parents.set(node, top);
+    return top;
+  };
+  const producers = new Map<string, Node>();
+  for (const node of builder.graph.nodes) {
+    if (!isPositionWise(builder, node, whole) || !hasKnownWidths(builder, node)) continue;
+    parents.set(node, node);
+    for (const name of node.inputs) {
+      const before = producers.get(name);
+      if (before !== undefined) parents.set(root(before), root(node));
+    }
+    for (const name of node.outputs) producers.set(name, node);
+  }
+  const nodes = [...parents.keys()];
+  const worth = new Set(nodes.filter((node) => isWeightProduct(builder, node)).map(root));
+  return new Set(nodes.filter((node) => worth.has(root(node))));
+}
+
+/** Values are packed as rows of known width. */
+function hasKnownWidths(builder: GraphBuilder, node: Node): boolean {
+  return [...node.inputs, ...node.outputs].every((name) => {
+    const layout = name === '' ? null : layoutOf(builder, name, whole);
+    return layout === null || trailing(builder, name, layout).every((dim) => typeof dim === 'number');
+  });
+}
+
+function declareFeeds(builder: GraphBuilder): void {
+  builder.input(feeds.packed, typeOf('int64', [packedCount]));
+  builder.input(feeds.spread, typeOf('int64', [batch, sequence]));
+  builder.input(feeds.spreadGradient, typeOf('int64', [batch, sequence]));
+  builder.input(feeds.copies, typeOf('int64', [copyCount]));
+  builder.input(feeds.copyRows, typeOf('int64', [copyCount, 1]));
+}
+
+function packedType(builder: GraphBuilder, value: string): TensorType {
+  const layout = layoutOf(builder, value, whole)!;
+  const rest = trailing(builder, value, layout);
+  const lead = layout === 'nested' ? packed.nested : [packed.flat];
+  return typeOf(builder.type(value).dtype, [...lead, ...rest]);
+}
+
+/** The value's rows at the packed tokens. */
+function packValue(builder: GraphBuilder, value: string, rules: Map<string, Vjp>): string {
+  const layout = layoutOf(builder, value, whole)!;
+  const rest = trailing(builder, value, layout) as number[];
+  const rows = layout === 'nested' ? reshape(builder, value, [-1, ...rest]) : value;
+  const taken = builder.op('Gather', [rows, feeds.packed], { axis: 0 });
+  rules.set(taken, packVjp);
+  const result = layout === 'nested' ? reshape(builder, taken, [1, -1, ...rest]) : taken;
+  builder.types.set(result, packedType(builder, value));
+  return result;
+}
+
+/** The value under its own name again, from its packed rows. */
+function spreadValue(builder: GraphBuilder, value: string, from: string, rules: Map<string, Vjp>): void {
+  const layout = layoutOf(builder, value, whole)!;
+  const rest = trailing(builder, value, layout) as number[];
+  const rows = layout === 'nested' ? reshape(builder, from, [-1, ...rest]) : from;
+  const places = layout === 'nested' ? feeds.spread : reshape(builder, feeds.spread, [-1]);
+  const [inputs, outputs, attributes] = [[rows, places], [value], attributesOf({ axis: 0 })];
+  builder.append({ op: 'Gather', domain: '', name: value, inputs, outputs, attributes });
+  rules.set(value, spreadVjp);
+}
+
+function reshape(builder: GraphBuilder, value: string, shape: readonly number[]): string {
+  return builder.op('Reshape', [value, builder.constant('int64', shape)]);
+}
+
+/** Back to each token's place; copies of a token and padding get zero. */
+const packVjp: Vjp = (c) => {
+  const b = c.builder;
+  const gradient = c.gradient(0);
+  const { dtype, shape } = b.type(gradient);
+  const rest = shape!.slice(1) as number[];
+  const zeros = b.op('Expand', [
+    b.op('CastLike', [b.constant('float32', 0), gradient]),
+    b.constant('int64', [1, ...rest]),
+  ]);
+  const places = reshape(b, feeds.spreadGradient, [-1]);
+  const back = b.op('Gather', [b.op('Concat', [gradient, zeros], { axis: 0 }), places], { axis: 0 });
+  b.types.set(back, typeOf(dtype, [whole.flat, ...rest]));
+  return [back, null];
+};
+
+/** Sum over a token's copies. Padding has none: what is computed there reaches no logits. */
+const spreadVjp: Vjp = (c) => {
+  const b = c.builder;
+  const { dtype, shape } = b.type(c.input(0));
+  const rest = shape!.slice(1) as number[];
+  const rows = reshape(b, c.gradient(0), [-1, ...rest]);
+  const own = b.op('Gather', [rows, feeds.packed], { axis: 0 });
+  const copies = b.op('Gather', [rows, feeds.copies], { axis: 0 });
+  const sum = b.op('ScatterND', [own, feeds.copyRows, copies], { reduction: 'add' });
+  b.types.set(sum, typeOf(dtype, [packedCount, ...rest]));
+  return [sum, null];
+};

@@ -1,0 +1,94 @@
+/** Which tokens of a batch are computed, and where their results go: the feeds of a graph that pack.ts rewrote. */
+import type { Feed } from '../onnx/session.ts';
+import { feeds } from './feeds.ts';
+
+export interface PackedBatch {
+  rows: number;
+  length: number;
+  /** [rows, length] */
+  ids: BigInt64Array;
+  mask: BigInt64Array;
+  slots: BigInt64Array;
+}
+
+interface Places {
+  /** Place of each computed token, row · length + position. */
+  packed: number[];
+  /** Computed token at each place, 0 at padding. */
+  spread: Int32Array;
+  /** Places whose token was taken from another place. */
+  copies: number[];
+}
+
+/**
+ * Padding is not computed. With `shares`, a token of a prefix that rows have in common (the same ids and slots, no padding) is
+ * computed once. Linear in the batch's tokens.
+ */
+export function findPlaces(batch: PackedBatch, shares: boolean): Places {
+  const { rows, length, mask } = batch;
+  const spread = new Int32Array(rows * length);
+  const packed: number[] = [];
+  const copies: number[] = [];
+  const first = shares ? firstOfPrefix(batch) : null;
+  for (let place = 0; place < rows * length; place++) {
+    if (mask[place] !== 1n) continue;
+    const source = first?.[place] ?? place;
+    if (source === place) spread[place] = packed.push(place) - 1;
+    else {
+      spread[place] = spread[source]!;
+      copies.push(place);
+    }
+  }
+  // A batch of nothing but padding still has one token.
+  if (packed.length === 0) packed.push(0);
+  return { packed, spread, copies };
+}
+
+/** For each place the first row's place whose whole prefix up to there is the same. */
+function firstOfPrefix({ rows, length, ids, mask, slots }: PackedBatch): Int32Array {
+  const first = Int32Array.from({ length: rows * length }, (_, place) => place);
+  // Row that stands for each row as far as its tokens were compared.
+  const leader = new Int32Array(rows);
+  for (let position = 0; position < length; position++) {
+    const known = new Map<string, number>();
+    let found = false;
+    for (let row = 0; row < rows; row++) {
+      const place = row * length + position;
+      const isToken = mask[place] === 1n;
+      const key = `${leader[row]} ${ids[place]} ${slots[place]}`;
+      const other = isToken ? known.get(key) : undefined;
+      if (other === undefined) {
+        if (isToken) known.set(key, row);
+        leader[row] = row;
+      } else {
+        leader[row] = other;
+        first[place] = other * length + position;
+        found = true;
+      }
+    }
+    if (!found) break;
+  }
+  return first;
+}
+
+/** Feeds of a packed graph. `targets` are positions [rows]. */
+export function packingFeeds(batch: PackedBatch, targets: BigInt64Array, shares: boolean): Record<string, Feed> {
+  const { rows, length } = batch;
+  const { packed, spread, copies } = findPlaces(batch, shares);
+  const gradient = new BigInt64Array(rows * length).fill(BigInt(packed.length));
+  for (const [token, place] of packed.entries()) gradient[place] = BigInt(token);
+  const whole = [rows, length];
+  const int64 = (dims: number[], data: BigInt64Array): Feed => ({ dtype: 'int64', dims, data });
+  const tokenAt = (place: number) => BigInt(spread[place] ?? 0);
+  return {
+    [feeds.packed]: int64([packed.length], BigInt64Array.from(packed, BigInt)),
+    [feeds.spread]: int64(whole, BigInt64Array.from(spread, BigInt)),
+    [feeds.spreadGradient]: int64(whole, gradient),
+    [feeds.copies]: int64([copies.length], BigInt64Array.from(copies, BigInt)),
+    [feeds.copyRows]: int64([copies.length, 1], BigInt64Array.from(copies, tokenAt)),
+    [feeds.packedTargets]: int64(
+      [rows],
+      BigInt64Array.from(targets, (target, row) => tokenAt(row * length + Number(target))),
+    ),
+  };
+}
