@@ -8,11 +8,10 @@ import { createArtifactStore } from '../src/artifacts/store.ts';
 import { readConfig } from '../src/config.ts';
 import { createFileStore } from '../src/data/files.ts';
 import { createJobs } from '../src/jobs/jobs.ts';
-import { createJobValidator } from '../src/jobs/validate.ts';
+import { createThreadedValidator } from '../src/jobs/threaded-validator.ts';
 import { createLogger } from '../src/logger.ts';
 import { preflightModel } from '../src/models/preflight.ts';
 import { createModelRegistry } from '../src/models/registry.ts';
-import { loadTokenizer } from '../src/tokenizer/load.ts';
 import { listen, redisMissing, runProcess } from './lifecycle.ts';
 import { reconcileRegularly } from './reconcile.ts';
 
@@ -25,6 +24,7 @@ await runProcess(logger, async () => {
   const jobs = createJobs({ redisUrl, dataDirectory, logger });
   const files = createFileStore(dataDirectory);
   const models = createModelRegistry(dataDirectory);
+  const validator = createThreadedValidator(dataDirectory);
   const inference = createInferenceClient({ url: config.inferenceUrl });
   const app = await createApp({
     config,
@@ -34,7 +34,7 @@ await runProcess(logger, async () => {
     models,
     artifacts: createArtifactStore(join(dataDirectory, 'artifacts')),
     inference,
-    validateJob: createJobValidator({ models, files, loadTokenizer }),
+    validateJob: validator.validate,
     preflightModel,
     projectDirectory: projectFolder(),
     shippedModels: join(projectFolder(), 'demo', 'models'),
@@ -46,6 +46,7 @@ await runProcess(logger, async () => {
     async close() {
       stopReconciling();
       await app.close();
+      await validator.close();
       inference.close();
       await jobs.close();
     },

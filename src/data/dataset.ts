@@ -8,7 +8,7 @@ import type { Task, Template, VirtualSegment } from '../tasks/schema.ts';
 import { checkTemplate, inputFields, manualTemplate, targetField, withPrefix } from '../tasks/template.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import { createCompactor } from './compact.ts';
+import { createRowStore, type Rows } from './compact.ts';
 import { readJsonl } from './jsonl.ts';
 import type { Source } from './lines.ts';
 
@@ -36,9 +36,9 @@ export interface DatasetSummary {
 }
 
 export interface LoadedDataset extends DatasetSummary {
-  rows: RenderedRow[];
+  rows: Rows;
   /** As the manual prompt words them, in the order of `rows`. */
-  manual: RenderedRow[] | null;
+  manual: Rows | null;
 }
 
 /**
@@ -127,16 +127,16 @@ export async function checkDataset(source: Source, plan: DatasetPlan): Promise<D
   return counter.summary();
 }
 
-/** All rows of a file, rendered. @throws as {@link checkDataset} */
-export async function loadDataset(source: Source, plan: DatasetPlan): Promise<LoadedDataset> {
+/** All rows of a file, rendered; as the manual prompt words them only where that is asked for. @throws as {@link checkDataset} */
+export async function loadDataset(source: Source, whole: DatasetPlan, withManual = true): Promise<LoadedDataset> {
+  const plan = withManual ? whole : { ...whole, manual: null };
   const counter = createCounter();
-  const compact = createCompactor();
-  const rows: RenderedRow[] = [];
-  const worded: RenderedRow[] = [];
+  const rows = createRowStore();
+  const worded = createRowStore();
   for await (const { row, manual } of renderFile(source, plan)) {
     counter.add(row);
-    if (row !== null) rows.push(compact(row));
-    if (manual !== null) worded.push(compact(manual));
+    if (row !== null) rows.add(row);
+    if (manual !== null) worded.add(manual);
   }
   return { ...counter.summary(), rows, manual: plan.manual === null ? null : worded };
 }

@@ -4,6 +4,7 @@ import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import type { ArtifactManifest } from '../artifacts/format.ts';
 import { splitDev } from '../data/batches.ts';
+import { pickRows, type Rows } from '../data/compact.ts';
 import { loadDataset, planDataset } from '../data/dataset.ts';
 import { readWords } from '../data/jsonl.ts';
 import { PtunedError } from '../errors.ts';
@@ -12,17 +13,17 @@ import { planOf } from '../jobs/methods/registry.ts';
 import type { Scores } from '../tasks/metrics.ts';
 import { measure } from '../tasks/registry.ts';
 import { initialTokens, virtualTokens, withPrefix } from '../tasks/template.ts';
-import type { Candidates, RenderedRow } from '../tasks/types.ts';
+import type { Candidates } from '../tasks/types.ts';
 import { loadTokenizer } from '../tokenizer/load.ts';
 import { ordinaryTokens } from '../tokenizer/ordinary.ts';
 import type { TuningJob } from './types.ts';
 
 export interface TuningData {
-  train: RenderedRow[];
-  dev: RenderedRow[];
-  test: RenderedRow[] | null;
+  train: Rows;
+  dev: Rows;
+  test: Rows | null;
   /** Dev and test rows as the manual prompt words them; null where the template names no words. */
-  manual: { dev: RenderedRow[]; test: RenderedRow[] | null } | null;
+  manual: { dev: Rows; test: Rows | null } | null;
   candidates: Candidates;
   /** Metrics of the task from the scores of all rows. */
   measure(scores: Scores): Metrics;
@@ -45,9 +46,9 @@ export interface TuningData {
 }
 
 interface Split {
-  rows: RenderedRow[];
+  rows: Rows;
   /** The same rows in the words of the manual prompt. */
-  manual: RenderedRow[] | null;
+  manual: Rows | null;
   dropped: number;
 }
 
@@ -59,13 +60,14 @@ export async function loadTuningData({ spec, model, files }: TuningJob): Promise
   const tokenizer = await loadTokenizer(model.directory);
   const allowedWords = files.allowedWords === null ? null : await readWords(files.allowedWords);
   const plan = planDataset({ model, tokenizer, template, prefix, task, allowedWords });
-  const all: Split = await loadDataset(files.train, plan);
+  const all: Split = await loadDataset(files.train, plan, files.dev === null);
   const { train, dev } =
     files.dev === null ? splitOff(all, spec.seed) : { train: all, dev: await loadDataset(files.dev, plan) };
   const test: Split | null = files.test === null ? null : await loadDataset(files.test, plan);
   const { candidates } = plan.task;
   // A prompt that names what is asked for would raise the commonest answers, whatever is asked (AutoPrompt, §4.1).
-  const targets = new Set(train.rows.flatMap(({ label }) => tokensOf(candidates, label)));
+  const targets = new Set<number>();
+  for (const { label } of train.rows) for (const id of tokensOf(candidates, label)) targets.add(id);
   return {
     train: train.rows,
     dev: dev.rows,
@@ -98,7 +100,9 @@ function tokensOf({ ids, width }: Candidates, index: number): number[] {
 function countRows(split: Split | null): JobResult['rows']['train'] {
   if (split === null) return { used: 0, shortened: 0, dropped: 0 };
   const { rows, dropped } = split;
-  return { used: rows.length, shortened: rows.filter((row) => row.cut > 0).length, dropped };
+  let shortened = 0;
+  for (const { cut } of rows) if (cut > 0) shortened++;
+  return { used: rows.length, shortened, dropped };
 }
 
 /** Dropped rows stay counted with training. */
@@ -112,8 +116,8 @@ function splitOff({ rows, manual, dropped }: Split, seed: number): { train: Spli
     );
   }
   const pick = (indices: Uint32Array, lost: number): Split => ({
-    rows: Array.from(indices, (i) => rows[i]!),
-    manual: manual && Array.from(indices, (i) => manual[i]!),
+    rows: pickRows(rows, indices),
+    manual: manual && pickRows(manual, indices),
     dropped: lost,
   });
   return { train: pick(train, dropped), dev: pick(dev, 0) };

@@ -1,13 +1,18 @@
 /** Scores a prompt table on dev or test, in bigger batches than training's, rows of like length together. */
 import { padBatch } from '../data/batches.ts';
+import type { Rows } from '../data/compact.ts';
 import type { Metrics } from '../jobs/contract.ts';
 import type { LmBatch, PromptTable, Scorer } from '../lm/types.ts';
 import type { Scores } from '../tasks/metrics.ts';
-import type { RenderedRow } from '../tasks/types.ts';
 
-/** Rows in the order they are scored, in padded batches. */
+export interface EvaluationBatch {
+  batch: LmBatch;
+  labels: BigInt64Array;
+}
+
+/** Rows in the order they are scored, in padded batches, which are made when they are read. */
 export interface EvaluationSet {
-  batches: { batch: LmBatch; labels: BigInt64Array }[];
+  batches: Iterable<EvaluationBatch>;
   /** Right candidate of each row, in the order of the batches. */
   labels: Int32Array;
 }
@@ -17,18 +22,30 @@ const mostTokens = 2048;
 const mostRows = 128;
 
 /** Sorts by length (stable, so the same rows always make the same batches) and pads each batch to its longest row. */
-export function arrangeEvaluation(rows: readonly RenderedRow[], pad: number): EvaluationSet {
-  const sorted = [...rows].sort((a, b) => a.ids.length - b.ids.length);
-  const batches: EvaluationSet['batches'] = [];
-  for (let start = 0; start < sorted.length; ) {
-    let end = start + 1;
-    while (end < sorted.length && end - start < mostRows && sorted[end]!.ids.length * (end - start + 1) <= mostTokens) {
-      end++;
-    }
-    batches.push(padBatch(sorted.slice(start, end), pad));
-    start = end;
+export function arrangeEvaluation(rows: Rows, pad: number): EvaluationSet {
+  const lengths = new Int32Array(rows.length);
+  const labels = new Int32Array(rows.length);
+  for (let i = 0; i < rows.length; i++) {
+    const { ids, label } = rows.at(i)!;
+    lengths[i] = ids.length;
+    labels[i] = label;
   }
-  return { batches, labels: Int32Array.from(sorted, (row) => row.label) };
+  const order = Uint32Array.from(lengths, (_, i) => i).sort((a, b) => lengths[a]! - lengths[b]!);
+  return {
+    labels: Int32Array.from(order, (i) => labels[i]!),
+    batches: {
+      *[Symbol.iterator]() {
+        for (let start = 0; start < order.length; ) {
+          let end = start + 1;
+          const fits = () => lengths[order[end]!]! * (end - start + 1) <= mostTokens;
+          while (end < order.length && end - start < mostRows && fits()) end++;
+          const chosen = Array.from(order.subarray(start, end), (i) => rows.at(i)!);
+          yield padBatch(chosen, pad);
+          start = end;
+        }
+      },
+    },
+  };
 }
 
 /**

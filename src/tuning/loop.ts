@@ -1,5 +1,6 @@
 /** Training itself, from whatever state it is given to the last step: evaluate, update, save. */
 import { epochOrder, padBatch } from '../data/batches.ts';
+import type { Rows } from '../data/compact.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import { isExhausted } from './early-stopping.ts';
 import { evaluateStep } from './milestones.ts';
@@ -45,12 +46,7 @@ export async function train(run: Run): Promise<void> {
 }
 
 /** The rows of each update: a new order every epoch, a pure function of seed and epoch. */
-function createOrder(
-  rows: readonly RenderedRow[],
-  plan: Plan,
-  batchSize: number,
-  seed: number,
-): (step: number) => RenderedRow[] {
+function createOrder(rows: Rows, plan: Plan, batchSize: number, seed: number): (step: number) => RenderedRow[] {
   let current = -1;
   let order: ArrayLike<number> = [];
   return (step) => {
@@ -59,7 +55,7 @@ function createOrder(
     current = epoch;
     const chosen: RenderedRow[] = [];
     const end = Math.min(rows.length, (batch + 1) * batchSize);
-    for (let i = batch * batchSize; i < end; i++) chosen.push(rows[order[i]!]!);
+    for (let i = batch * batchSize; i < end; i++) chosen.push(rows.at(order[i]!)!);
     return chosen;
   };
 }

@@ -4,9 +4,9 @@
  * keeps what scores best. Everything is a function of seed, step and the words so far, so a resumed search goes on alike.
  */
 import { epochOrder } from '../data/batches.ts';
+import type { Rows } from '../data/compact.ts';
 import type { Lm, PromptTable, Scorer, Trainer } from '../lm/types.ts';
 import type { EncoderShape, Parameters, PromptEncoder } from '../prompts/types.ts';
-import type { RenderedRow } from '../tasks/types.ts';
 import { arrangeEvaluation, evaluate } from './evaluate.ts';
 import type { Learn } from './learn.ts';
 import { lossNotFinite } from './step.ts';
@@ -37,7 +37,7 @@ export interface SearchOptions {
   scorer: Scorer;
   shape: EncoderShape;
   /** Training rows of which some are drawn, on which every candidate is scored. */
-  train: readonly RenderedRow[];
+  train: Rows;
   rows: number;
   pad: number;
   /** Tokens that may stand in a slot, ascending. */
@@ -52,7 +52,7 @@ export function learnBySearch(options: SearchOptions): Learn {
   // Training epochs are not negative, and the split has -1: other draws have epochs of their own.
   const drawn = epochOrder(train.length, seed, -2).slice(0, options.rows).sort();
   const set = arrangeEvaluation(
-    Array.from(drawn, (row) => train[row]!),
+    Array.from(drawn, (row) => train.at(row)!),
     pad,
   );
   const tableOf = (rows: readonly Float32Array[]): PromptTable => {

@@ -41,7 +41,8 @@ test('a file is checked and loaded to the same counts; the manual prompt comes w
   ];
   const checked = await checkDataset(source(...rows), plan);
   assert.deepEqual(checked, { used: 2, shortened: 1, dropped: 0, longest: 8, tokens: 14, mean: 7 });
-  const { rows: rendered, manual, ...summary } = await loadDataset(source(...rows), plan);
+  const { rows: loaded, manual: loadedManual, ...summary } = await loadDataset(source(...rows), plan);
+  const [rendered, manual] = [[...loaded], [...loadedManual!]];
   assert.deepEqual(summary, checked);
   const { tokenizer } = plan.render;
   assert.deepEqual(
@@ -49,19 +50,19 @@ test('a file is checked and loaded to the same counts; the manual prompt comes w
     ['Paris', 'Berlin'],
   );
   assert.deepEqual(
-    manual!.map(({ ids }) => spelled(tokenizer, ids)),
+    manual.map(({ ids }) => spelled(tokenizer, ids)),
     ['The Ġcapital Ġof ĠFrance Ġis', 'The Ġcapital Ġof Ġthe Ġgreat Ġcity Ġcountry Ġis'],
   );
   assert.deepEqual(
-    manual!.map(({ label }) => label),
+    manual.map(({ label }) => label),
     rendered.map(({ label }) => label),
   );
-  assert.ok(manual!.every(({ slots }) => slots.every((slot) => slot === -1)));
+  assert.ok(manual.every(({ slots }) => slots.every((slot) => slot === -1)));
 });
 
 test('rows of one shape share their slots', async () => {
   const plan = planDataset(await options('gpt2', capital));
-  const { rows } = await loadDataset(source({ x: 'France', y: 'Paris' }, { x: 'England', y: 'London' }), plan);
+  const rows = [...(await loadDataset(source({ x: 'France', y: 'Paris' }, { x: 'England', y: 'London' }), plan)).rows];
   assert.notDeepEqual(rows[0]!.ids, rows[1]!.ids);
   assert.equal(rows[0]!.slots, rows[1]!.slots);
 });
@@ -120,8 +121,8 @@ test("rows in OpenAI's prompt and completion form need no template", async () =>
   const plan = planDataset(await options('gpt2', promptCompletionTemplate));
   const { rows } = await loadDataset(source({ prompt: 'The capital of France is', completion: ' Paris' }), plan);
   const { tokenizer } = plan.render;
-  assert.equal(spelled(tokenizer, rows[0]!.ids.slice(3, -3)), 'ĠThe Ġcapital Ġof ĠFrance Ġis');
-  assert.equal(tokenizer.token(rows[0]!.label), 'ĠParis');
+  assert.equal(spelled(tokenizer, rows.at(0)!.ids.slice(3, -3)), 'ĠThe Ġcapital Ġof ĠFrance Ġis');
+  assert.equal(tokenizer.token(rows.at(0)!.label), 'ĠParis');
   const chat = { messages: [{ role: 'user', content: 'hi' }] };
   await assert.rejects(checkDataset(source(chat), plan), {
     code: 'invalid_data',

@@ -65,7 +65,7 @@ function shareOfCommonest(train: LoadedDataset, heldOut: LoadedDataset): number 
   const counts = new Map<number, number>();
   for (const { label } of train.rows) counts.set(label, (counts.get(label) ?? 0) + 1);
   const [label] = [...counts].sort((a, b) => b[1] - a[1])[0]!;
-  return (100 * heldOut.rows.filter((row) => row.label === label).length) / heldOut.used;
+  return (100 * [...heldOut.rows].filter((row) => row.label === label).length) / heldOut.used;
 }
 
 test('SmolLM2: the facts of 12 relations and the allowed words that were counted elsewhere', { skip }, async () => {

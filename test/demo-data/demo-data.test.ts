@@ -67,7 +67,7 @@ for (const [model, task] of Object.entries(tasks)) {
     const { rows } = await loadDataset(dataPath(task, 'test'), plan);
     let i = 0;
     for await (const { value } of readJsonl(dataPath(task, 'test'))) {
-      assert.equal(plan.task.candidates.names[rows[i++]!.label], value[plan.target]);
+      assert.equal(plan.task.candidates.names[rows.at(i++)!.label], value[plan.target]);
     }
     assert.equal(i, rows.length);
   });
@@ -84,10 +84,10 @@ for (const [model, task] of Object.entries(tasks)) {
     const started = initialTokens(template, tokenizer)!.filter((id) => id !== null);
     const { rows, manual } = await loadDataset(dataPath(task, 'test'), plan);
     // The same words stand in the manual prompt's rows, in the same order.
-    for (const [r, row] of manual!.entries()) {
+    for (const [r, row] of [...manual!].entries()) {
       const left = [...row.ids];
       for (const id of started) assert.ok(left.splice(0, left.indexOf(id) + 1).length > 0, `row ${r}, token ${id}`);
-      assert.equal(row.label, rows[r]!.label);
+      assert.equal(row.label, rows.at(r)!.label);
     }
   });
 }

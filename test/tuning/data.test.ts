@@ -58,11 +58,11 @@ test('rows of the files given, in tokens and slots, with the same rows in the wo
   const [row] = data.train;
   assert.deepEqual([...new Set(row!.slots)].sort(), [-1, 0, 1, 2, 3, 4]);
   assert.equal(tokenizer.decode([data.candidates.ids[row!.label]!]).trim(), 'Helsinki');
-  assert.equal(tokenizer.decode(data.manual!.dev[1]!.ids), 'The capital of Cuba is');
-  assert.ok(data.manual!.test!.every(({ slots }) => slots.every((slot) => slot === -1)));
+  assert.equal(tokenizer.decode(data.manual!.dev.at(1)!.ids), 'The capital of Cuba is');
+  assert.ok([...data.manual!.test!].every(({ slots }) => slots.every((slot) => slot === -1)));
   assert.deepEqual(
-    data.manual!.test!.map(({ label }) => label),
-    data.test!.map(({ label }) => label),
+    Array.from(data.manual!.test!, ({ label }) => label),
+    Array.from(data.test!, ({ label }) => label),
   );
   const bytes = await readFile(job.files.train);
   assert.equal(data.hashes.train, createHash('sha256').update(bytes).digest('hex'));
@@ -80,10 +80,10 @@ test('without a dev file a fifth of the rows is split off, the same for the same
   const all = new Set([...data.train, ...data.dev].map(({ ids }) => text(ids)));
   assert.equal(all.size, 10);
   assert.deepEqual(
-    data.manual!.dev.map(({ label }) => label),
-    data.dev.map(({ label }) => label),
+    Array.from(data.manual!.dev, ({ label }) => label),
+    Array.from(data.dev, ({ label }) => label),
   );
-  assert.deepEqual((await load(t, { train: facts(0, 10) })).data.dev, data.dev);
+  assert.deepEqual([...(await load(t, { train: facts(0, 10) })).data.dev], [...data.dev]);
   assert.deepEqual(data.rows, {
     train: { used: 8, shortened: 0, dropped: 0 },
     dev: { used: 2, shortened: 0, dropped: 0 },
@@ -114,7 +114,7 @@ test('rows whose target is not one token are dropped and counted where the task 
 test('the words of allowed_words_file are the candidates', async (t) => {
   const { data } = await load(t, { train: facts(0, 6), dev: facts(6, 8), words: [...new Set(capitals)] });
   assert.deepEqual(data.candidates.names, [...new Set(capitals)]);
-  assert.equal(data.candidates.names[data.dev[1]!.label], 'Havana');
+  assert.equal(data.candidates.names[data.dev.at(1)!.label], 'Havana');
 });
 
 test('without words in the template there is no manual prompt', async (t) => {
