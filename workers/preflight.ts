@@ -6,11 +6,11 @@ import type { PreflightMessage, PreflightRequest } from '../src/models/preflight
 import { endWithParent } from './guard.ts';
 
 endWithParent();
-process.once('message', async ({ directory, id, inspect }: PreflightRequest) => {
+process.once('message', async ({ directory, options, inspect }: PreflightRequest) => {
   const send = (message: PreflightMessage) => process.send!(message, () => process.exit(0));
   try {
-    if (inspect !== undefined) send({ inspection: inspectModel(directory, inspect) });
-    else send({ manifest: await importModel(directory, id === undefined ? {} : { id }) });
+    if (inspect !== undefined) send({ inspection: inspectModel(directory, inspect, options) });
+    else send({ manifest: await importModel(directory, options) });
   } catch (error) {
     send({ failure: toFailureRecord(error) });
   }

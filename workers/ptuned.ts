@@ -5,6 +5,7 @@ import { type Config, readConfig } from '../src/config.ts';
 import { PtunedError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
 import type { InspectionRequest } from '../src/models/inspection.ts';
+import type { ImportOptions } from '../src/models/manifest.ts';
 import { preflightInspection, preflightModel } from '../src/models/preflight.ts';
 import { createModelRegistry } from '../src/models/registry.ts';
 import { describeInspection } from './describe-inspection.ts';
@@ -16,6 +17,10 @@ interface DataOption {
 }
 
 const program = new Command('ptuned').description('P-tuning as a service on frozen ONNX language models.');
+const embeddingOption = [
+  '--embedding <node>',
+  'the node that looks up word embeddings, where it cannot be told (a refusal lists those there are)',
+] as const;
 const dataOption = ['--data <directory>', 'where everything is kept (default: PTUNED_DATA, or ./.ptuned)'] as const;
 
 function configOf({ data }: DataOption): Config {
@@ -58,10 +63,11 @@ models
   .description('check and register an ONNX LM in the layout of the Hugging Face Hub; its files stay where they are')
   .argument('<directory>', 'folder with config.json, tokenizer.json and model.onnx or onnx/model.onnx')
   .option('--id <id>', "its name in the service (default: the folder's)")
+  .option(...embeddingOption)
   .option(...dataOption)
-  .action(async (directory: string, options: DataOption & { id?: string }) => {
-    const config = configOf(options);
-    const manifest = await preflightModel(directory, options.id === undefined ? {} : { id: options.id });
+  .action(async (directory: string, { data, id, embedding }: DataOption & ImportOptions) => {
+    const config = configOf(data === undefined ? {} : { data });
+    const manifest = await preflightModel(directory, { id, embedding });
     await createModelRegistry(config.dataDirectory).put(manifest);
     console.log(describeModel(manifest));
   });
@@ -72,8 +78,9 @@ models
   .argument('<directory>', 'folder with config.json and model.onnx or onnx/model.onnx')
   .option('--batch <rows>', 'rows of a training batch', wholeNumber, 8)
   .option('--length <tokens>', 'tokens of a row, pseudo tokens included', wholeNumber, 32)
-  .action(async (directory: string, options: InspectionRequest) => {
-    console.log(describeInspection(await preflightInspection(directory, options)));
+  .option(...embeddingOption)
+  .action(async (directory: string, { batch, length, embedding }: InspectionRequest & ImportOptions) => {
+    console.log(describeInspection(await preflightInspection(directory, { batch, length }, { embedding })));
   });
 
 models

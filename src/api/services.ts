@@ -5,7 +5,7 @@ import type { Config } from '../config.ts';
 import type { FileStore } from '../data/files.ts';
 import type { Jobs } from '../jobs/jobs.ts';
 import type { JobValidator } from '../jobs/validate.ts';
-import type { ModelManifest } from '../models/manifest.ts';
+import type { ImportOptions, ModelManifest } from '../models/manifest.ts';
 import type { ModelRegistry } from '../models/registry.ts';
 import type { InferenceClient } from './inference-client.ts';
 
@@ -19,7 +19,7 @@ export interface ApiServices {
   inference: InferenceClient;
   validateJob: JobValidator;
   /** Imports an LM in a limited child process. */
-  preflightModel(directory: string, options: { id: string }): Promise<ModelManifest>;
+  preflightModel(directory: string, options: ImportOptions): Promise<ModelManifest>;
   /** Folder of package.json: relative paths of POST /models begin here. */
   projectDirectory: string;
   /** Folder of the LMs that ship with the project, always accepted by POST /models. */

@@ -7,7 +7,7 @@ import { replay } from '../autodiff/replay.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelInput, Redundancy } from '../models/manifest.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
-import { addDims, type Dim, dimKey, shapeText, symbol, unknownDim } from '../onnx/dim.ts';
+import { addDims, type Dim, dimKey, sameShape, shapeText, symbol, unknownDim } from '../onnx/dim.ts';
 import type { Model, Node, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf, typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
@@ -56,6 +56,9 @@ export const idsPass: ReadonlySet<string> = new Set([
   ...['Reshape', 'Cast', 'Identity', 'Squeeze', 'Unsqueeze', 'Flatten', 'Transpose', 'Slice'],
 ]);
 
+/** Ops that may change ids but leave them in their places: a table that is named by the user may be looked up behind them. */
+export const idsStay: ReadonlySet<string> = new Set(['Add', 'Sub', 'Mul', 'Max', 'Min', 'Clip', 'Where', 'Mod', 'Abs']);
+
 /** @throws PtunedError import_refused for an input whose role is not known */
 export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   const builder = createBuilder(emptyGraph('lm'), inferNode, namesOf(lm.model.graph));
@@ -94,15 +97,20 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
 function followSlots(builder: GraphBuilder, lm: LmGraph, renamed: ReadonlyMap<string, string>) {
   const slots = new Map<string, string>();
   for (const input of lm.inputs) if (input.role === 'input_ids') slots.set(input.name, feeds.slots);
+  const sameShapes = (slot: string, value: string) => {
+    const [a, b] = [builder.type(slot).shape, builder.type(renamed.get(value) ?? value).shape];
+    return a !== null && b !== null && sameShape(a, b);
+  };
   return {
     follow(node: Node): void {
-      const found = slots.get(node.inputs[0] ?? '');
-      if (found === undefined || !idsPass.has(node.op)) return;
-      const rest = node.inputs.slice(1).map((name) => renamed.get(name) ?? name);
-      if (node.op === 'Cast') {
+      const found = node.inputs.map((name) => slots.get(name)).find((name) => name !== undefined);
+      if (found === undefined) return;
+      if (node.op === 'Cast' || (idsStay.has(node.op) && sameShapes(found, node.outputs[0]!))) {
         slots.set(node.outputs[0]!, found);
         return;
       }
+      if (!idsPass.has(node.op)) return;
+      const rest = node.inputs.slice(1).map((name) => renamed.get(name) ?? name);
       const name = builder.fresh('slots');
       builder.append({ ...node, name, inputs: [found, ...rest], outputs: [name] });
       slots.set(node.outputs[0]!, name);
@@ -147,6 +155,7 @@ function inputValue(builder: GraphBuilder, lm: LmGraph, input: ModelInput, { cac
     case 'position_ids':
       return as(cached ? feeds.positions : positions(builder, prefix));
     case 'token_type_ids':
+    case 'global_attention_mask':
       return as(builder.op('Mul', [feeds.ids, zero()]));
     case 'decoder_input_ids':
       return as(feeds.decoderIds);

@@ -1,9 +1,9 @@
 /** Finds the word-embedding lookup: where prompt rows take the place of words. */
 import { PtunedError } from '../errors.ts';
 import type { DType } from '../onnx/dtype.ts';
-import { type Graph, intAttribute, type Node } from '../onnx/ir.ts';
+import { describeNode, type Graph, intAttribute, type Node, nodeName } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
-import { idsPass } from './assemble.ts';
+import { idsPass, idsStay } from './assemble.ts';
 
 export interface Embedding {
   /** The lookup's node, the ids it looks up, and what it yields (after a conversion from half precision or integers). */
@@ -16,45 +16,83 @@ export interface Embedding {
   dtype: string;
 }
 
-const lookups = new Set(['Gather', 'com.microsoft.GatherBlockQuantized']);
+const lookupOps = new Set(['Gather', 'com.microsoft.GatherBlockQuantized']);
 
 /** Ops between a stored table and its lookup, or behind it. */
 const conversions = new Set(['Cast', 'DequantizeLinear']);
 
+/** A lookup in a stored table. */
+interface Lookup {
+  node: Node;
+  /** The table as it is stored. */
+  table: string;
+  dims: number[];
+  /** Whether it looks up what `input_ids` holds. */
+  byIds: boolean;
+}
+
 /**
- * The one Gather of a [vocabulary, width] weight by the input ids, which may pass through ops that only rearrange them.
+ * The one Gather of a [vocabulary, width] weight by the input ids, which may pass through ops that only rearrange them;
+ * or the one that is `wanted` by its name, whose ids may also pass through arithmetic that leaves them in their places.
  * @throws PtunedError import_refused saying what was seen
  */
-export function findEmbedding(graph: Graph, inputIds: readonly string[], vocabulary: number): Embedding {
+export function findEmbedding(
+  graph: Graph,
+  inputIds: readonly string[],
+  vocabulary: number,
+  wanted?: string,
+): Embedding {
+  const lookups = lookupsOf(graph, inputIds, (op) => idsPass.has(op) || (wanted !== undefined && idsStay.has(op)));
+  const isTable = ({ dims, byIds }: Lookup) =>
+    byIds && dims.length === 2 && (wanted !== undefined || vocabulary === 0 || dims[0]! >= vocabulary);
+  const named = wanted === undefined ? lookups : lookups.filter(({ node }) => nodeName(node) === wanted);
+  const tables = named.filter(isTable);
+  const [found] = tables;
+  if (found === undefined || tables.length > 1) throw refuse(lookups, wanted, tables.length);
+  const { node, table: weight } = found;
+  const { dims, dtype } = graph.initializers.get(weight)!;
+  const width = dims[1]! * packing(node, dtype);
+  const output = converted(graph, node.outputs[0]!);
+  return { node: nodeName(node), ids: node.inputs[1]!, output, weight, width, dtype };
+}
+
+function lookupsOf(graph: Graph, inputIds: readonly string[], passes: (op: string) => boolean): Lookup[] {
   const ids = new Set(inputIds);
-  const found: Node[] = [];
+  const found: Lookup[] = [];
   const stored = new Map([...graph.initializers.keys()].map((name) => [name, name]));
   for (const node of graph.nodes) {
     const [first, second] = node.inputs;
-    if (idsPass.has(node.op) && ids.has(first ?? '')) ids.add(node.outputs[0]!);
+    if (passes(node.op) && node.inputs.some((name) => ids.has(name))) ids.add(node.outputs[0]!);
     const table = stored.get(first ?? '');
     if (table === undefined) continue;
     if (conversions.has(node.op)) stored.set(node.outputs[0]!, table);
-    if (lookups.has(opKey(node.domain, node.op)) && ids.has(second ?? '')) found.push(node);
+    if (!lookupOps.has(opKey(node.domain, node.op))) continue;
+    found.push({ node, table, dims: graph.initializers.get(table)!.dims, byIds: ids.has(second ?? '') });
   }
-  const tableOf = (node: Node) => stored.get(node.inputs[0]!)!;
-  const tables = found.filter((node) => {
-    const { dims } = graph.initializers.get(tableOf(node))!;
-    return dims.length === 2 && (vocabulary === 0 || dims[0]! >= vocabulary);
-  });
-  const [node] = tables;
-  if (node === undefined || tables.length > 1) {
-    const seen = tables.map((one) => `Gather "${one.name}"`).join(', ') || 'no Gather of a weight by input_ids';
-    throw new PtunedError(
-      'import_refused',
-      `The word-embedding lookup was not found: seen ${seen}; exactly one Gather of a [vocabulary, width] weight by input_ids is expected.`,
-    );
-  }
-  const weight = tableOf(node);
-  const { dims, dtype } = graph.initializers.get(weight)!;
-  const width = dims[1]! * packing(node, dtype);
-  return { node: node.name, ids: node.inputs[1]!, output: converted(graph, node.outputs[0]!), weight, width, dtype };
+  return found;
 }
+
+function refuse(lookups: readonly Lookup[], wanted: string | undefined, count: number): PtunedError {
+  const matrices = lookups.filter(({ dims }) => dims.length === 2);
+  const described = matrices.map(
+    ({ node, table, dims, byIds }) =>
+      `${describeNode(node)} of ${table} [${dims.join(', ')}] by ${byIds ? 'input_ids' : `"${node.inputs[1]}"`}`,
+  );
+  const more = described.length > shown ? ` and ${described.length - shown} more` : '';
+  const seen = described.length === 0 ? 'no Gather of a weight' : `${described.slice(0, shown).join('; ')}${more}`;
+  const what =
+    wanted !== undefined
+      ? `The node "${wanted}" is no lookup of a [vocabulary, width] weight by input_ids`
+      : `The word-embedding lookup was ${count > 1 ? `found ${count} times` : 'not found'}`;
+  return new PtunedError(
+    'import_refused',
+    `${what}: seen ${seen}. Exactly one Gather of a [vocabulary, width] weight by input_ids is expected; \`--embedding NODE\` of \`ptuned models add\`, or "embedding" in POST /v1/models, says which one it is.`,
+    { param: 'embedding' },
+  );
+}
+
+/** Lookups that a refusal names. */
+const shown = 10;
 
 /** Elements in one of the table: GatherBlockQuantized packs several into a byte. */
 function packing(lookup: Node, dtype: DType): number {

@@ -5,7 +5,7 @@ import { basename, join, relative, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { valuesOnPath } from '../autodiff/gradient.ts';
 import { PtunedError } from '../errors.ts';
-import type { ModelFile, ModelManifest } from '../models/manifest.ts';
+import type { ImportOptions, ModelFile, ModelManifest } from '../models/manifest.ts';
 import { describeNode, isExternal, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import { rounds } from '../ops/quantize.ts';
@@ -23,7 +23,7 @@ import { weightsOf } from './weights.ts';
  * mapped by onnxruntime, never read into a buffer. Runs in a limited child process: the file may be hostile.
  * @throws PtunedError missing_file, damaged_model, import_refused, unsupported_op
  */
-export async function importModel(directory: string, options: { id?: string } = {}): Promise<ModelManifest> {
+export async function importModel(directory: string, options: ImportOptions = {}): Promise<ModelManifest> {
   const folder = resolve(directory);
   if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
   const id = options.id ?? basename(folder);
@@ -40,7 +40,7 @@ export async function importModel(directory: string, options: { id?: string } = 
       `${folder} has no tokenizer.json; save the tokenizer with save_pretrained (fast tokenizer).`,
     );
   }
-  const inspected = inspectDirectory(folder);
+  const inspected = inspectDirectory(folder, options);
   const path = checkRules(inspected);
   const redundant = await tryTraining(inspected);
   const files = await hashFiles(folder, weightFiles(inspected, folder));
@@ -54,7 +54,7 @@ export async function importModel(directory: string, options: { id?: string } = 
     graph: inspected.files[0]!.path,
     opset: inspected.opset,
     files,
-    hash: identity(files),
+    hash: identity(files, options.embedding),
     tokenizer: (await hashFiles(folder, ['tokenizer.json']))[0]!,
     inputs: [...inspected.inputs],
     logits: inspected.logits,
@@ -137,9 +137,11 @@ async function hashFiles(folder: string, paths: readonly string[]): Promise<Mode
   return files;
 }
 
-function identity(files: readonly ModelFile[]): string {
+/** A prompt for one lookup is none for another, so a lookup that was chosen is a part of it. */
+function identity(files: readonly ModelFile[], embedding: string | undefined): string {
   const hash = createHash('sha256');
   for (const file of files) hash.update(`${file.path}\0${file.sha256}\n`);
+  if (embedding !== undefined) hash.update(`embedding\0${embedding}\n`);
   return hash.digest('hex');
 }
 

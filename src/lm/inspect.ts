@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PtunedError } from '../errors.ts';
-import type { InputRole, ModelInput } from '../models/manifest.ts';
+import type { ImportOptions, InputRole, ModelInput } from '../models/manifest.ts';
 import type { LmKind } from '../models/schema.ts';
 import { dimKey } from '../onnx/dim.ts';
 import type { Model, ValueInfo } from '../onnx/ir.ts';
@@ -28,7 +28,7 @@ export interface Inspected extends LmGraph {
 }
 
 /** @throws PtunedError missing_file, damaged_model, import_refused */
-export function inspectDirectory(directory: string): Inspected {
+export function inspectDirectory(directory: string, options: Pick<ImportOptions, 'embedding'> = {}): Inspected {
   const config = readConfigJson(directory);
   const { model, files, directory: graphDirectory, encoded } = readParts(directory, config.kind);
   const inputs = model.graph.inputs.map(modelInput);
@@ -38,7 +38,7 @@ export function inspectDirectory(directory: string): Inspected {
       `The graph takes ${inputs.map((one) => one.name).join(', ')}, but no input_ids.`,
     );
   }
-  const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0));
+  const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0), options.embedding);
   const logits = findLogits(model.graph.outputs);
   return {
     model,
@@ -113,6 +113,7 @@ const roles: Record<string, InputRole> = {
   token_type_ids: 'token_type_ids',
   decoder_input_ids: 'decoder_input_ids',
   decoder_attention_mask: 'decoder_attention_mask',
+  global_attention_mask: 'global_attention_mask',
 };
 
 function roleOf(input: ValueInfo): InputRole {

@@ -13,7 +13,7 @@ import { createWords } from './words.ts';
 
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
 export async function openLm(manifest: ModelManifest, options: LmOptions): Promise<Lm> {
-  const inspected = inspectDirectory(manifest.directory);
+  const inspected = inspectDirectory(manifest.directory, { embedding: manifest.embedding.node || undefined });
   if (inspected.embedding.width !== manifest.embedding.width || inspected.files[0]!.path !== manifest.graph) {
     throw new PtunedError(
       'model_mismatch',

@@ -4,7 +4,8 @@ import { resolve } from 'node:path';
 import { lowerings } from '../autodiff/lower/registry.ts';
 import { PtunedError } from '../errors.ts';
 import type { Inspection, InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
-import { describeNode, type Model, type Node } from '../onnx/ir.ts';
+import type { ImportOptions } from '../models/manifest.ts';
+import { describeNode, type Model, type Node, nodeName } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { gradientPathOf } from './import.ts';
@@ -14,14 +15,18 @@ import { trainProgram } from './programs.ts';
 import { weightsOf } from './weights.ts';
 
 /** @throws PtunedError missing_file, damaged_model, import_refused; an op without a rule is reported, not refused */
-export function inspectModel(directory: string, request: InspectionRequest): Inspection {
+export function inspectModel(
+  directory: string,
+  request: InspectionRequest,
+  options: Pick<ImportOptions, 'embedding'> = {},
+): Inspection {
   const folder = resolve(directory);
   if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
-  const lm = inspectDirectory(folder);
+  const lm = inspectDirectory(folder, options);
   const read = lm.files.map((file) => file.model);
   const weights = weightsOf(lm.model.graph);
   const { counts, missing, straightThrough } = gradientPathOf(lm);
-  const lookup = lm.model.graph.nodes.find((node) => node.name === lm.embedding.node);
+  const lookup = lm.model.graph.nodes.find((node) => nodeName(node) === lm.embedding.node);
   const { node, weight, width, dtype } = lm.embedding;
   return {
     directory: folder,

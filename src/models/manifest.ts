@@ -9,6 +9,7 @@ export type InputRole =
   | 'token_type_ids'
   | 'decoder_input_ids'
   | 'decoder_attention_mask'
+  | 'global_attention_mask'
   | 'past';
 
 export interface ModelInput {
@@ -18,6 +19,14 @@ export interface ModelInput {
   dtype: string;
   /** Symbolic dimensions keep their names, unknown ones are null. */
   shape: (number | string | null)[];
+}
+
+/** What whoever imports an LM decides. */
+export interface ImportOptions {
+  /** Id in the registry. Default: the folder's name. */
+  id?: string | undefined;
+  /** Name of the node that looks up word embeddings. Default: the only one that does. */
+  embedding?: string | undefined;
 }
 
 export interface ModelFile {
@@ -77,7 +86,7 @@ export interface ModelManifest {
   /** Name of the logits output [batch, sequence, vocabulary]. */
   logits: string;
   embedding: {
-    /** The Gather node and its output, which the spliced prompt rows replace. */
+    /** The lookup and its output, which the spliced prompt rows replace; a node without a name has its output's. */
     node: string;
     output: string;
     weight: string;

@@ -6,12 +6,12 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type FailureRecord, fromFailureRecord, PtunedError } from '../errors.ts';
 import type { Inspection, InspectionRequest } from './inspection.ts';
-import type { ModelManifest } from './manifest.ts';
+import type { ImportOptions, ModelManifest } from './manifest.ts';
 
 /** What workers/preflight.ts is asked: to import, or only to look. */
 export interface PreflightRequest {
   directory: string;
-  id?: string;
+  options: ImportOptions;
   inspect?: InspectionRequest;
 }
 
@@ -27,10 +27,7 @@ export interface PreflightLimits {
   script?: string;
 }
 
-export interface PreflightOptions extends PreflightLimits {
-  /** Id in the registry. Default: the folder's name. */
-  id?: string;
-}
+export type PreflightOptions = PreflightLimits & ImportOptions;
 
 const heapMegabytes = 2048;
 const watchMilliseconds = 50;
@@ -40,8 +37,8 @@ const watchMilliseconds = 50;
  * too much memory or time; damaged_model when its process dies.
  */
 export async function preflightModel(directory: string, options: PreflightOptions = {}): Promise<ModelManifest> {
-  const { id, ...limits } = options;
-  const message = await inChild(id === undefined ? { directory } : { directory, id }, limits);
+  const { id, embedding, ...limits } = options;
+  const message = await inChild({ directory, options: { id, embedding } }, limits);
   if ('manifest' in message) return message.manifest;
   throw new Error('the import answered something else');
 }
@@ -50,9 +47,10 @@ export async function preflightModel(directory: string, options: PreflightOption
 export async function preflightInspection(
   directory: string,
   request: InspectionRequest,
-  limits: PreflightLimits = {},
+  options: PreflightOptions = {},
 ): Promise<Inspection> {
-  const message = await inChild({ directory, inspect: request }, limits);
+  const { id, embedding, ...limits } = options;
+  const message = await inChild({ directory, options: { id, embedding }, inspect: request }, limits);
   if ('inspection' in message) return message.inspection;
   throw new Error('the inspection answered something else');
 }

@@ -120,7 +120,12 @@ function attributeError(node: Node, name: string, wanted: string, found: string)
 /** A node in words, for messages: `Gather "/transformer/wte/Gather"`. */
 export function describeNode(node: Node): string {
   const op = node.domain === '' ? node.op : `${node.domain}.${node.op}`;
-  return `${op} "${node.name || (node.outputs[0] ?? '')}"`;
+  return `${op} "${nodeName(node)}"`;
+}
+
+/** A node's name, or that of its first output where it has none. */
+export function nodeName(node: Node): string {
+  return node.name || (node.outputs[0] ?? '');
 }
 
 /** Plain numbers, strings and arrays as attributes: integers become ints, {float: x} a float. */

@@ -8,6 +8,7 @@ import { trainProgram } from '../lm/programs.ts';
 import { openProgram, trainerOn } from '../lm/run-program.ts';
 import { tryTraining } from '../lm/trial.ts';
 import type { LmBatch, PromptTable, Trainer } from '../lm/types.ts';
+import type { ImportOptions } from '../models/manifest.ts';
 import { openEncoder } from '../prompts/open.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { runTrajectory } from './trajectory.ts';
@@ -68,9 +69,12 @@ export async function readReference(path: string): Promise<Reference> {
 }
 
 /** Runs one training step on the folder's LM and compares. */
-export async function checkReference(folder: string): Promise<ReferenceCheck> {
+export async function checkReference(
+  folder: string,
+  options: Pick<ImportOptions, 'embedding'> = {},
+): Promise<ReferenceCheck> {
   const reference = await readReference(join(folder, 'reference.safetensors'));
-  const inspected = inspectDirectory(folder);
+  const inspected = inspectDirectory(folder, options);
   const lm = { ...inspected, redundant: await tryTraining(inspected) };
   const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
   const runner = await openProgram(program, { threads: 1, device: 'cpu', directory: lm.graphDirectory });

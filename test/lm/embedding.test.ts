@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { PtunedError } from '../../src/errors.ts';
+import { importModel } from '../../src/lm/import.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
+import { openLm } from '../../src/lm/open.ts';
 import { readModel } from '../../src/onnx/decode.ts';
 import { encodeModel } from '../../src/onnx/encode.ts';
 import { attributesOf, type Graph, type Node } from '../../src/onnx/ir.ts';
@@ -82,9 +84,9 @@ for (const [name, before, behind] of ways) {
   });
 }
 
-function refusal(): PtunedError {
+function refusal(embedding?: string): PtunedError {
   try {
-    inspectDirectory(folder);
+    inspectDirectory(folder, { embedding });
   } catch (error) {
     return error as PtunedError;
   }
@@ -95,10 +97,33 @@ test('no lookup is refused, saying what was seen', () => {
   write([node('Mul', ['input_ids', 'one'], ['ids'])], (output) => [node('Identity', ['rows'], [output])]);
   const { code, message } = refusal();
   assert.equal(code, 'import_refused');
-  assert.match(message, /no Gather of a weight by input_ids/);
+  assert.match(
+    message,
+    /not found: seen .*Gather ".*" of .*word_embeddings\.weight \[48, 16\] by "ids".*--embedding NODE/,
+  );
 });
 
-test('two lookups are refused, naming both', () => {
+test('ids that arithmetic changes in their places lead to a lookup that is named', async () => {
+  const clipped = [node('Add', ['input_ids', 'one'], ['next']), node('Sub', ['next', 'one'], ['ids'])];
+  write(clipped, (output) => [node('Identity', ['rows'], [output])]);
+  assert.match(refusal().message, /not found/);
+  const found = inspectDirectory(folder, { embedding: nameOf('rows') });
+  assert.equal(found.embedding.weight, graphTable());
+  const { lossError, gradientError } = await checkReference(folder, { embedding: nameOf('rows') });
+  assert.ok(lossError < 1e-6 && gradientError < 1e-5, `loss ${lossError}, gradient ${gradientError}`);
+});
+
+test('a name that is no lookup by ids is refused, listing those there are', () => {
+  write([node('Identity', ['input_ids'], ['ids'])], (output) => [node('Identity', ['rows'], [output])]);
+  assert.match(
+    refusal('nowhere').message,
+    /"nowhere" is no lookup.*seen .*word_embeddings\.weight \[48, 16\] by input_ids/,
+  );
+  const positions = readModel(join(source, 'model.onnx'), 'weights.bin').graph.nodes.find((one) => one.op === 'Gather' && /position_embeddings/.test(one.inputs[0]!))!; // biome-ignore format: one search
+  assert.match(refusal(positions.name).message, /is no lookup/);
+});
+
+test('two lookups are refused, naming both; the option says which one it is', async () => {
   const same = node('Identity', ['input_ids'], ['ids']);
   write([same], (output) => [
     node('Gather', [graphTable(), 'ids'], ['rows2']),
@@ -106,8 +131,27 @@ test('two lookups are refused, naming both', () => {
   ]);
   const { code, message } = refusal();
   assert.equal(code, 'import_refused');
-  assert.match(message, /test\/rows2/);
+  assert.match(message, /found 2 times.*test\/rows2/);
+  const id = 'chosen';
+  cpSync(
+    fileURLToPath(new URL('../../demo/models/demo-bert/tokenizer.json', import.meta.url)),
+    join(folder, 'tokenizer.json'),
+  );
+  const [first, second] = await Promise.all(
+    [nameOf('rows'), 'test/rows2'].map((embedding) => importModel(folder, { id, embedding })),
+  );
+  assert.deepEqual([first!.embedding.node, second!.embedding.node], [nameOf('rows'), 'test/rows2']);
+  assert.notEqual(first!.hash, second!.hash, 'a prompt for one is none for the other');
+  const lm = await openLm(second!, { threads: 1, device: 'cpu' });
+  assert.equal((await lm.embeddings([5])).length, 16);
+  await lm.close();
 });
+
+/** Name of the node that yields a value of the changed graph. */
+function nameOf(output: string): string {
+  const { nodes } = readModel(join(folder, 'model.onnx'), 'model.onnx').graph;
+  return nodes.find((one) => one.outputs.includes(output))!.name;
+}
 
 function graphTable(): string {
   return readModel(join(source, 'model.onnx'), 'weights.bin').graph.nodes.find(isLookup)!.inputs[0]!;

@@ -53,7 +53,7 @@ export function modelRoutes(v1: App, services: ApiServices): void {
       },
     },
     async (request, reply) => {
-      const { manifest, isNew } = await registerModel(services, request.body.path, request.body.id);
+      const { manifest, isNew } = await registerModel(services, request.body);
       return reply.code(isNew ? 201 : 200).send(baseModelObject(manifest));
     },
   );
@@ -115,7 +115,7 @@ function createTurns() {
 const oneAtATime = createTurns();
 
 /** Imports in a child process; the same LM again is no error, another one under a taken id is a conflict. */
-async function registerModel(services: ApiServices, path: string, wantedId: string | undefined) {
+async function registerModel(services: ApiServices, { path, id: wantedId, embedding }: ModelRegister) {
   const { config, models, preflightModel, projectDirectory, shippedModels } = services;
   const directory = await resolveModelFolder(path, [...config.modelRoots, shippedModels], projectDirectory);
   const id = wantedId ?? basename(directory);
@@ -127,7 +127,7 @@ async function registerModel(services: ApiServices, path: string, wantedId: stri
     );
   }
   const before = await models.get(id);
-  const manifest = await oneAtATime(() => preflightModel(directory, { id }));
+  const manifest = await oneAtATime(() => preflightModel(directory, { id, embedding }));
   await models.put(manifest);
   return { manifest, isNew: before === null };
 }

@@ -20,6 +20,14 @@ export const ModelRegister = Type.Object(
         description: 'Default: the name of the folder. 1 to 64 letters, digits, ".", "_" or "-".',
       }),
     ),
+    embedding: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: 1000,
+        description:
+          'Node that looks up word embeddings. Default: the only one that does; a refusal lists those there are.',
+      }),
+    ),
   },
   {
     title: 'ModelRegister',
@@ -64,6 +72,7 @@ export const TunedModelObject = Type.Object(
 
 export const ModelObject = Type.Union([BaseModelObject, TunedModelObject], { title: 'Model' });
 
+export type ModelRegister = Static<typeof ModelRegister>;
 export type BaseModelObject = Static<typeof BaseModelObject>;
 export type TunedModelObject = Static<typeof TunedModelObject>;
 export type ModelObject = Static<typeof ModelObject>;
