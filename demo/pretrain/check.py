@@ -153,6 +153,8 @@ def compare_onnx(name: str, lm: Lm) -> float:
     ids = np.array([row + [0] * (longest - len(row)) for row in rendered], dtype=np.int64)
     mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rendered], dtype=np.int64)
     feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids), "position_ids": np.arange(longest)[None].repeat(len(ids), 0)}
+    nothing = np.zeros((len(ids), pretrain.HEADS, 0, pretrain.HIDDEN // pretrain.HEADS), dtype=np.float32)
+    feeds |= {i.name: nothing for i in session.get_inputs() if i.name.startswith("past_key_values")}
     (ours,) = session.run(["logits"], {i.name: feeds[i.name] for i in session.get_inputs()})
     with torch.no_grad():
         theirs = lm.model(torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()

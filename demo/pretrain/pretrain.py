@@ -186,7 +186,7 @@ def pretrain(name: str) -> None:
 def export(name: str) -> None:
     from optimum.exporters.onnx import main_export
 
-    task = {"bert": "fill-mask", "gpt2": "text-generation"}[name]
+    task = {"bert": "fill-mask", "gpt2": "text-generation-with-past"}[name]
     out, target = WORK / f"{name}-onnx", DEMO / "models" / f"demo-{name}"
     shutil.rmtree(out, ignore_errors=True)
     main_export(str(WORK / name), out, task=task, device="cpu")
