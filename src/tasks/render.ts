@@ -13,8 +13,10 @@ import type { RenderedRow } from './types.ts';
 export interface RenderPlan {
   tokenizer: Tokenizer;
   asking: Asking;
-  /** Longest sequence the LM takes. */
+  /** Longest sequence the LM takes behind the prefix. */
   maxLength: number;
+  /** Tokens that stand before every row as keys and values. */
+  prefix: number;
   parts: Part[];
   /** Whether a space stands before the target, so that its word carries the marker. */
   targetAfterSpace: boolean;
@@ -33,7 +35,8 @@ type Part =
 
 /**
  * Compiles a checked template, pseudo tokens taking rows 0 … n − 1 of the prompt table in template order. Special tokens
- * around the row are the tokenizer's own. `prefix` tokens stand before it as keys and values. How segments are joined is said in join.ts.
+ * around the row are the tokenizer's own; `prefix` tokens stand before it as keys and values. How segments are joined is
+ * said in join.ts.
  * @throws PtunedError invalid_template when a masked LM has no mask token, template_too_long when fixed parts do not fit
  */
 export function compileTemplate(
@@ -55,6 +58,7 @@ export function compileTemplate(
     tokenizer,
     asking,
     maxLength,
+    prefix,
     parts: compileParts(template, tokenizer),
     targetAfterSpace: targetAfterSpace(template, tokenizer),
     placeholder: placeholderOf(tokenizer, asking.mark),
@@ -70,11 +74,15 @@ export function compileTemplate(
   if (alone > maxLength) {
     throw new PtunedError(
       'template_too_long',
-      `The template alone is ${alone} tokens long; this LM takes at most ${maxLength}${prefix > 0 ? ` behind a prefix of ${prefix}` : ''}.`,
+      `The template alone is ${alone} tokens long; this LM takes at most ${limit(plan)}.`,
       { param: 'template', details: { length: alone, maximum: maxLength } },
     );
   }
   return plan;
+}
+
+function limit({ maxLength, prefix }: RenderPlan): string {
+  return prefix > 0 ? `${maxLength} behind a prefix of ${prefix}` : String(maxLength);
 }
 
 function compileParts(template: Template, tokenizer: Tokenizer): Part[] {
@@ -241,7 +249,7 @@ function shorten(plan: RenderPlan, encoded: (number[] | null)[], place: RowPlace
         : `Its shortenable fields have only ${spare} tokens to give`;
     throw new PtunedError(
       'template_too_long',
-      `${where(place)}The row is ${length} tokens long; this LM takes at most ${maxLength}. ${hint}.`,
+      `${where(place)}The row is ${length} tokens long; this LM takes at most ${limit(plan)}. ${hint}.`,
       { details: { ...place, length, maximum: maxLength } },
     );
   }

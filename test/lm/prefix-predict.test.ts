@@ -103,3 +103,17 @@ for (const name of ['gpt2', 'llama']) {
     await predictor.close();
   });
 }
+
+test('gpt2 without a cache: generation by repeating gives the logits of the whole text', async () => {
+  const lm = inspectDirectory(fileURLToPath(new URL('../fixtures/gpt2', import.meta.url)));
+  const predictor = await createPredictor(lm, { threads: 1, device: 'cpu', directory: lm.graphDirectory });
+  const width = lm.embedding.width;
+  const table = { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => Math.cos(i)) };
+  const rows = [row([7, 8, 9], [-1, 0, -1]), row([11, 12])];
+  const decoding = await predictor.decode(padBatch(rows, 0).batch, table);
+  await decoding.advance([30, 31]);
+  const longer = [row([7, 8, 9, 30], [-1, 0, -1, -1]), row([11, 12, 31])];
+  const expected = await predictor.logits(padBatch(longer, 0).batch, table);
+  assert.ok(relativeError(decoding.logits, expected) < 1e-5);
+  await predictor.close();
+});

@@ -180,6 +180,7 @@ export function tunedModelObject(manifest: ArtifactManifest): TunedModelObject {
     base_model: manifest.base.id,
     fine_tuning_job_id: manifest.jobId,
     step: manifest.step,
+    method: manifest.method.type,
     task: manifest.method.task.type,
     fields: [...new Set(fields)],
     metrics: manifest.metrics,

@@ -63,6 +63,7 @@ export const TunedModelObject = Type.Object(
     base_model: Type.String(),
     fine_tuning_job_id: Type.String(),
     step: Type.Integer(),
+    method: Type.String({ description: 'How it was tuned: p_tuning, prompt_tuning, prefix_tuning or autoprompt.' }),
     task: Type.String(),
     fields: Type.Array(Type.String(), { description: 'What a query must give: the fields of the template.' }),
     metrics: Type.Record(Type.String(), Type.Number()),
