@@ -168,7 +168,8 @@ function sumOfProducts(builder: GraphBuilder, list: readonly string[]): string |
   return builder.op('FusedMatMul', [stack(0), stack(1)], attributes, { domain: 'com.microsoft' });
 }
 
-function isRowProduct(builder: GraphBuilder, node: Node): boolean {
+/** Whether a node is AᵀB of two matrices: a sum of outer products of their rows. */
+export function isRowProduct(builder: GraphBuilder, node: Node): boolean {
   const alpha = node.attributes.get('alpha');
   return (
     node.op === 'FusedMatMul' &&

@@ -1,14 +1,15 @@
 /** Opens a prompt encoder: one session that folds the table, one that yields the parameters' gradients. */
 
 import { checkGraph } from '../autodiff/check.ts';
-import { appendGradient } from '../autodiff/gradient.ts';
+import { appendGradient, isRowProduct } from '../autodiff/gradient.ts';
 import { prune } from '../autodiff/prune.ts';
 import { PtunedError } from '../errors.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
-import type { Model } from '../onnx/ir.ts';
+import type { Model, Node } from '../onnx/ir.ts';
 import { createSession, type Feed } from '../onnx/session.ts';
 import { typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
+import { type Gradient, mostTerms } from './gradients.ts';
 import { promptMethods } from './methods.ts';
 import { createRandom } from './random.ts';
 import type { EncoderShape, Parameters, PromptEncoder } from './types.ts';
@@ -53,7 +54,8 @@ export async function openEncoder(shape: EncoderShape, options: { threads: numbe
       const feeds = feedsOf(parameters, backwardSession.inputs);
       feeds[gradientFeed] = { dtype: 'float32', dims, data: tableGradient };
       const results = await backwardSession.run(feeds);
-      return new Map(names.map((name) => [name, results[backward.outputs.get(name)!]!.data as Float32Array]));
+      const read = (output: string) => results[output]!;
+      return new Map(names.map((name) => [name, gradientOf(backward.outputs.get(name)!, read)]));
     },
     async close() {
       await forwardSession.close();
@@ -93,19 +95,48 @@ function forwardModel(shape: EncoderShape): { model: Model; output: string } {
   return { model: modelOf(builder, [table]), output: table };
 }
 
+/** Outputs that hold a gradient: itself, or the factors of the outer products it is a sum of. */
+type GradientOutputs = { whole: string } | { left: string; right: string };
+
+function gradientOf(outputs: GradientOutputs, read: (output: string) => Feed): Gradient {
+  const values = (output: string) => read(output).data as Float32Array;
+  if ('whole' in outputs) return values(outputs.whole);
+  return { terms: read(outputs.left).dims[0]!, left: values(outputs.left), right: values(outputs.right) };
+}
+
 /** parameters and dLoss/dtable -> gradient of every parameter. The base only shifts the table and plays no part. */
-function backwardModel(shape: EncoderShape, names: readonly string[]): { model: Model; outputs: Map<string, string> } {
+function backwardModel(
+  shape: EncoderShape,
+  names: readonly string[],
+): { model: Model; outputs: Map<string, GradientOutputs> } {
   const builder = declare(shape);
   const table = promptMethods[shape.type].forward(builder, shape);
   builder.input(gradientFeed, typeOf('float32', [shape.virtualTokens, shape.width]));
   const gradients = appendGradient(builder, { seeds: new Map([[table, gradientFeed]]), wrt: names });
-  // onnxruntime refuses an output listed twice, and one gradient may serve two parameters (the LSTM's two biases).
-  const outputs = new Map<string, string>();
-  const taken = new Set<string>([gradientFeed]);
+  // onnxruntime refuses an output listed twice, and one value may serve two parameters (the LSTM's two biases).
+  const taken = new Set<string>(builder.graph.inputs.map((input) => input.name));
+  const output = (value: string): string => {
+    const name = taken.has(value) ? builder.op('Identity', [value]) : value;
+    taken.add(name);
+    return name;
+  };
+  const producers = new Map(builder.graph.nodes.map((node) => [node.outputs[0]!, node]));
+  const outputs = new Map<string, GradientOutputs>();
   for (const [name, gradient] of gradients) {
-    const output = taken.has(gradient) ? builder.op('Identity', [gradient]) : gradient;
-    taken.add(output);
-    outputs.set(name, output);
+    const factors = outerFactors(builder, producers.get(gradient));
+    outputs.set(
+      name,
+      factors === null ? { whole: output(gradient) } : { left: output(factors[0]), right: output(factors[1]) },
+    );
   }
-  return { model: modelOf(builder, [...outputs.values()]), outputs };
+  const all = [...outputs.values()].flatMap((one) => ('whole' in one ? [one.whole] : [one.left, one.right]));
+  return { model: modelOf(builder, all), outputs };
+}
+
+/** left and right of a gradient leftᵀ·right that is cheaper to keep as such; null for any other. */
+function outerFactors(builder: GraphBuilder, node: Node | undefined): [string, string] | null {
+  if (node === undefined || !isRowProduct(builder, node)) return null;
+  const [left, right] = node.inputs as [string, string];
+  const terms = builder.shape(left)[0]!;
+  return typeof terms === 'number' && terms <= mostTerms ? [left, right] : null;
 }

@@ -1,4 +1,5 @@
 /** A prompt encoder opened in this process. Implemented in src/prompts/open.ts over the project's own gradients. */
+import type { Gradients } from './gradients.ts';
 import type { EncoderType } from './schema.ts';
 
 export interface EncoderShape {
@@ -27,8 +28,8 @@ export interface PromptEncoder {
   initialise(seed: number): Parameters;
   /** The folded prompt table h [n, H]. */
   forward(parameters: Parameters): Promise<Float32Array>;
-  /** Vector-Jacobian product: gradients of all parameters from dLoss/dh [n, H]. Same names and shapes. */
-  gradient(parameters: Parameters, tableGradient: Float32Array): Promise<Map<string, Float32Array>>;
+  /** Vector-Jacobian product: gradients of all parameters from dLoss/dh [n, H]. Same names and sizes. */
+  gradient(parameters: Parameters, tableGradient: Float32Array): Promise<Gradients>;
   close(): Promise<void>;
 }
 

@@ -1,8 +1,11 @@
 /** Optimizers by name. A new one is one file with its rule and one line in `rules`. */
 import { PtunedError } from '../../errors.ts';
+import { fits, type Gradients } from '../../prompts/gradients.ts';
 import type { Parameters } from '../../prompts/types.ts';
+import { globalNorm } from '../clip.ts';
 import { adam } from './adam.ts';
 import { adamw } from './adamw.ts';
+import { createPlaces, type Place, type UpdateConstants } from './memory.ts';
 
 export interface UpdateSettings {
   learningRate: number;
@@ -14,17 +17,8 @@ export interface UpdateSettings {
   weightDecay: number;
 }
 
-/**
- * Updates parameter p and its moments m, v in place from the gradient g; all of one length. Returns the sum of g²,
- * which costs nothing beside the square root and the division: so every step's gradient is checked for NaN.
- */
-export type UpdateRule = (
-  p: Float32Array,
-  g: Float32Array,
-  m: Float32Array,
-  v: Float32Array,
-  settings: UpdateSettings,
-) => number;
+/** What an optimizer makes of a weight: `decay` of it is added to the gradient, `keep` of it is left before the step. */
+export type UpdateRule = (settings: UpdateSettings) => Pick<UpdateConstants, 'decay' | 'keep'>;
 
 export type OptimizerName = 'adam' | 'adamw';
 
@@ -48,10 +42,11 @@ export interface OptimizerOptions {
 export interface Optimizer {
   readonly state: OptimizerState;
   /**
-   * One update of all parameters, in place; `gradients` has the parameters' names and lengths. Returns the L2 norm of
-   * all gradients together: NaN or Infinity when any element was.
+   * One update of all parameters; `gradients` has the parameters' names and sizes. The first moves parameters and moments to
+   * where it updates them: their arrays are others from then on. Returns the L2 norm of all gradients together: NaN or
+   * Infinity when any element was.
    */
-  update(parameters: Parameters, gradients: ReadonlyMap<string, Float32Array>, learningRate: number): number;
+  update(parameters: Parameters, gradients: Gradients, learningRate: number): number;
 }
 
 /** Moments of zero for every parameter. */
@@ -65,22 +60,58 @@ export function initialOptimizerState(parameters: Parameters): OptimizerState {
 export function createOptimizer(name: OptimizerName, state: OptimizerState, options: OptimizerOptions): Optimizer {
   const rule = rules[name];
   const { weightDecay, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8 } = options;
+  let places = new Map<string, Place>();
   return {
     state,
     update(parameters, gradients, learningRate) {
+      checkSizes(parameters, gradients, state);
+      const isInPlace = [...parameters].every(([key, { values }]) => places.get(key)?.p === values);
+      if (!isInPlace) places = moveIn(parameters, state);
       state.step++;
-      const settings = { learningRate, step: state.step, beta1, beta2, epsilon, weightDecay };
-      let squares = 0;
-      for (const [key, { values }] of parameters) {
-        const g = gradients.get(key);
-        const m = state.m.get(key);
-        const v = state.v.get(key);
-        if (g?.length !== values.length || m?.length !== values.length || v?.length !== values.length) {
-          throw new PtunedError('internal', `Optimizer: gradient or moments of "${key}" do not fit its parameter.`);
-        }
-        squares += rule(values, g, m, v, settings);
-      }
-      return Math.sqrt(squares);
+      const { step } = state;
+      const constants: UpdateConstants = {
+        ...rule({ learningRate, step, beta1, beta2, epsilon, weightDecay }),
+        fresh1: 1 - beta1,
+        beta2,
+        fresh2: 1 - beta2,
+        step: learningRate / (1 - beta1 ** step),
+        correction: 1 / Math.sqrt(1 - beta2 ** step),
+        epsilon,
+      };
+      const norm = globalNorm(gradients);
+      for (const [key, place] of places) place.update(gradients.get(key)!, constants);
+      return norm;
     },
   };
+}
+
+/** @throws PtunedError internal naming the parameter */
+function checkSizes(parameters: Parameters, gradients: Gradients, state: OptimizerState): void {
+  for (const [key, { values }] of parameters) {
+    const gradient = gradients.get(key);
+    const moments = [state.m.get(key), state.v.get(key)];
+    if (
+      gradient === undefined ||
+      !fits(gradient, values.length) ||
+      moments.some((one) => one?.length !== values.length)
+    ) {
+      throw new PtunedError('internal', `Optimizer: gradient or moments of "${key}" do not fit its parameter.`);
+    }
+  }
+}
+
+function moveIn(parameters: Parameters, state: OptimizerState): Map<string, Place> {
+  const list = [...parameters];
+  const places = createPlaces(
+    list.map(([key, { shape, values }]) => ({ shape, p: values, m: state.m.get(key)!, v: state.v.get(key)! })),
+  );
+  return new Map(
+    list.map(([key, parameter], i) => {
+      const place = places[i]!;
+      parameter.values = place.p;
+      state.m.set(key, place.m);
+      state.v.set(key, place.v);
+      return [key, place];
+    }),
+  );
 }
