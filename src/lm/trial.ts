@@ -19,13 +19,23 @@ const tolerance = 1e-4;
  * @throws PtunedError import_refused where the step yields no finite gradient
  */
 export async function tryTraining(lm: Inspected): Promise<Redundancy | undefined> {
-  const whole = await trialStep({ ...lm, redundant: undefined });
+  const whole = await trialStep({ ...lm, redundant: undefined }).catch(refuse);
   checkStep(whole);
   if (lm.model.graph.nodes.some(rangesOverBatch)) return undefined;
   for (const redundant of ['prefixes', 'padding'] as const) {
     if (agree(await trialStep({ ...lm, redundant }), whole)) return redundant;
   }
   return undefined;
+}
+
+/** What the runtime refuses is the LM's fault: exports with the lengths of their example built in (Longformer) among it. */
+function refuse(error: unknown): never {
+  if (!(error instanceof PtunedError) || error.code !== 'internal') throw error;
+  throw new PtunedError(
+    'import_refused',
+    `A trial training step of ${rows} rows of ${length} tokens does not run; an LM must take batches and rows of any size. ${error.message}`,
+    { cause: error },
+  );
 }
 
 /** The runtime takes the graph, and loss and gradient are finite and not zero. */

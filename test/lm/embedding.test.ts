@@ -9,11 +9,13 @@ import type { PtunedError } from '../../src/errors.ts';
 import { importModel } from '../../src/lm/import.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { openLm } from '../../src/lm/open.ts';
+import { trainProgram } from '../../src/lm/programs.ts';
+import { openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import { readModel } from '../../src/onnx/decode.ts';
 import { encodeModel } from '../../src/onnx/encode.ts';
 import { attributesOf, type Graph, type Node } from '../../src/onnx/ir.ts';
 import { tensorOf } from '../../src/onnx/types.ts';
-import { checkReference } from '../../src/tuning/reference.ts';
+import { checkReference, readReference, vocabularyCandidates } from '../../src/tuning/reference.ts';
 
 const source = fileURLToPath(new URL('../fixtures/bert', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'ptuned-embedding-'));
@@ -156,6 +158,42 @@ function nameOf(output: string): string {
 function graphTable(): string {
   return readModel(join(source, 'model.onnx'), 'weights.bin').graph.nodes.find(isLookup)!.inputs[0]!;
 }
+
+/** Positions as RoBERTa counts them: ids that are not padding, so that a padding id in a slot would move the others. */
+function countPositions(graph: Graph): void {
+  const positions = graph.nodes.find((one) => one.op === 'Gather' && /position_embeddings/.test(one.inputs[0]!))!;
+  const counting = [
+    node('Equal', ['input_ids', 'padding'], ['is_padding']),
+    node('Not', ['is_padding'], ['is_token']),
+    node('Cast', ['is_token'], ['tokens'], { to: 7 }),
+    node('CumSum', ['tokens', 'along'], ['counted']),
+    node('Mul', ['counted', 'tokens'], ['numbered']),
+    node('Sub', ['numbered', 'tokens'], ['positions']),
+  ];
+  graph.initializers.set('padding', tensorOf('int64', [], [0]));
+  graph.initializers.set('along', tensorOf('int64', [], [1]));
+  graph.nodes = graph.nodes.flatMap((one) =>
+    one === positions ? [...counting, { ...one, inputs: [one.inputs[0]!, 'positions'] }] : [one],
+  );
+}
+
+test('positions counted from ids: pseudo tokens count like words in a padded batch, if their id is not that of padding', async () => {
+  write([node('Identity', ['input_ids'], ['ids'])], (output) => [node('Identity', ['rows'], [output])], countPositions);
+  const { lossError, gradientError } = await checkReference(folder);
+  assert.ok(lossError < 1e-6 && gradientError < 1e-5, `loss ${lossError}, gradient ${gradientError}`);
+  const lm = inspectDirectory(folder);
+  const { batch, table, labels } = await readReference(join(folder, 'reference.safetensors'));
+  assert.ok(batch.mask.includes(0n));
+  const trainer = trainerOn(
+    await openProgram(trainProgram(lm, vocabularyCandidates(48)), { threads: 1, device: 'cpu', directory: folder }),
+  );
+  const step = (ids: BigInt64Array) => trainer.step({ ...batch, ids }, labels, table);
+  const loss = async (id: bigint) => (await step(batch.ids.map((one, i) => (batch.slots[i]! < 0n ? one : id)))).loss;
+  const [words, others, padding] = [await loss(7n), await loss(30n), await loss(0n)];
+  await trainer.close();
+  assert.equal(words, others, 'which word stands there changes nothing');
+  assert.ok(Math.abs(words - padding) > 1e-4, 'padding does');
+});
 
 test('a lookup that nothing needs does not count', () => {
   write([node('Identity', ['input_ids'], ['ids'])], (output) => [

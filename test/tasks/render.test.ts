@@ -242,3 +242,11 @@ async function checkCuts(name: TokenizerName): Promise<void> {
 
 test('cutting never touches pseudo tokens, target or fixed text (masked)', () => checkCuts('wordpiece'));
 test('cutting never touches pseudo tokens, target or fixed text (causal)', () => checkCuts('llama'));
+
+test('a pseudo token stands on an id that is neither padding nor the mask: positions may be counted from ids', async () => {
+  for (const name of Object.keys(kinds) as TokenizerName[]) {
+    const plan = await open(name, [{ virtual: 2 }, { target: 'y' }]);
+    const { special } = plan.tokenizer;
+    assert.ok(plan.placeholder !== special.pad && plan.placeholder !== special.mask, name);
+  }
+});
