@@ -5,9 +5,11 @@ import type { PtunedError } from '../../src/errors.ts';
 import { resolveMethod } from '../../src/jobs/defaults.ts';
 import { describeChoices } from '../../src/jobs/describe.ts';
 import type { Hyperparameters, ResolvedHyperparameters } from '../../src/jobs/hyperparameters.ts';
+import type { Method } from '../../src/jobs/method.ts';
 import type { PTuning, ResolvedPTuning } from '../../src/jobs/methods/p-tuning.ts';
 import type { MethodContext } from '../../src/jobs/methods/record.ts';
 import { countStepsPerEpoch, countTotalSteps } from '../../src/jobs/steps.ts';
+import type { Template } from '../../src/tasks/schema.ts';
 
 const template: PTuning['template'] = [{ virtual: 3 }, { field: 'x' }, { virtual: 3 }, { target: 'y' }];
 const lama: MethodContext = { trainRows: 750, devRows: 190, width: 768 };
@@ -178,4 +180,53 @@ test('the choices in one sentence', () => {
       'weight decay 0.0005, no gradient clipping, batches of 16, at most 470 steps (47 an epoch), dev scored every ' +
       'epoch, stop after 6 evaluations without a gain.',
   );
+});
+
+test('each method resolves its own fields, and the rate that fits what is trained', () => {
+  const prefix: Template = [{ field: 'x' }, { target: 'y' }];
+  const methods: [Method, object, number | undefined][] = [
+    [
+      { type: 'p_tuning', p_tuning: { template, encoder: { type: 'embedding' } } },
+      { encoder: { type: 'embedding', layers: 2 } },
+      1e-2,
+    ],
+    [{ type: 'prompt_tuning', prompt_tuning: { template } }, { initialization: 'vocabulary' }, 1e-2],
+    [
+      { type: 'prefix_tuning', prefix_tuning: { template: prefix } },
+      { virtual_tokens: 10, initialization: 'vocabulary', encoder: { type: 'embedding' } },
+      3e-2,
+    ],
+    [
+      {
+        type: 'prefix_tuning',
+        prefix_tuning: { template: prefix, init: 'a', encoder: { type: 'projection', hidden_width: 5 } },
+      },
+      { virtual_tokens: 10, init: 'a', initialization: 'vocabulary', encoder: { type: 'projection', hidden_width: 5 } },
+      1e-3,
+    ],
+    [{ type: 'autoprompt', autoprompt: { template } }, { candidates: 10, search_rows: 128 }, undefined],
+  ];
+  for (const [method, own, rate] of methods) {
+    const { hyperparameters, template: _template, task, type, ...found } = resolveMethod(method, lama);
+    assert.deepEqual([type, found, task], [method.type, own, { type: 'cloze', metric: 'p_at_1' }]);
+    assert.equal('learning_rate' in hyperparameters ? hyperparameters.learning_rate : undefined, rate, type);
+  }
+});
+
+test('a search is as long as it is told, and has no optimizer', () => {
+  const search = (hyperparameters: object) =>
+    resolveMethod({ type: 'autoprompt', autoprompt: { template, hyperparameters } }, lama).hyperparameters;
+  const rest = { preset: 'auto', batch_size: 16, evaluate_every: 10, patience: 5, drop_last: false };
+  assert.deepEqual(search({}), { ...rest, n_epochs: 3, max_steps: 100 });
+  assert.deepEqual(search({ max_steps: 7 }), { ...rest, n_epochs: 1, max_steps: 7 });
+  assert.deepEqual(search({ n_epochs: 2 }), { ...rest, n_epochs: 2, max_steps: null });
+  assert.match(describeChoices(search({}), 750), /^Preset auto on 750 rows: batches of 16, at most 100 steps/);
+});
+
+test('hidden_width belongs to a projection', () => {
+  const prefix_tuning = { template, encoder: { hidden_width: 4 } };
+  assert.throws(() => resolveMethod({ type: 'prefix_tuning', prefix_tuning }, lama), {
+    code: 'invalid_request',
+    param: 'method.prefix_tuning.encoder.hidden_width',
+  });
 });

@@ -46,16 +46,17 @@ async function openStep(lm: Inspected, batch: LmBatch, labels: BigInt64Array) {
 }
 
 for (const name of ['gpt2', 'llama']) {
-  test(`${name}: loss and gradient of a prefix as PyTorch's`, async () => {
-    const { lm, batch, labels, tableOf, floats, width } = await load(name);
-    assert.equal(width, prefixWidth(lm.inputs));
-    const runner = await openStep(lm, batch, labels);
-    const { loss, gradient } = await runner.step(tableOf(floats('prefix')));
-    await runner.close();
-    assert.ok(relativeError([loss], floats('loss')) < 1e-5, `loss ${loss}`);
-    const error = relativeError(gradient, floats('prefix_gradient'));
-    assert.ok(error < 1e-4, `gradient ${error}`);
-  });
+  for (const redundant of [undefined, 'padding', 'prefixes'] as const)
+    test(`${name}: loss and gradient of a prefix as PyTorch's, left out of the batch: ${redundant ?? 'nothing'}`, async () => {
+      const { lm, batch, labels, tableOf, floats, width } = await load(name);
+      assert.equal(width, prefixWidth(lm.inputs));
+      const runner = await openStep({ ...lm, redundant }, batch, labels);
+      const { loss, gradient } = await runner.step(tableOf(floats('prefix')));
+      await runner.close();
+      assert.ok(relativeError([loss], floats('loss')) < 1e-5, `loss ${loss}`);
+      const error = relativeError(gradient, floats('prefix_gradient'));
+      assert.ok(error < 1e-4, `gradient ${error}`);
+    });
 
   test(`${name}: the gradient of a prefix is the slope of the loss`, async () => {
     const { lm, batch, labels, tableOf, floats } = await load(name);

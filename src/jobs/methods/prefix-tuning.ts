@@ -3,6 +3,7 @@
  * every layer, fed through the past_key_values inputs of the LM's export.
  */
 import { type Static, Type } from 'typebox';
+import { PtunedError } from '../../errors.ts';
 import { refusePrefix } from '../../models/past.ts';
 import { PrefixEncoder } from '../../prompts/schema.ts';
 import { initWords, Task, Template, tokenCount } from '../../tasks/schema.ts';
@@ -39,12 +40,12 @@ export interface ResolvedPrefixTuning extends ResolvedCommon {
 }
 
 export const prefixTuning: MethodRecord<PrefixTuning, ResolvedPrefixTuning> = {
-  resolve: ({ virtual_tokens = 10, init, initialization = 'vocabulary', encoder = {} }) => ({
+  resolve: ({ virtual_tokens = 10, init, initialization = 'vocabulary', encoder = {} }, _context, path) => ({
     type: 'prefix_tuning',
     virtual_tokens,
     ...(init === undefined ? {} : { init }),
     initialization,
-    encoder: { ...encoder, type: encoder.type ?? 'embedding' },
+    encoder: resolveEncoder(encoder, `${path}.encoder.hidden_width`),
   }),
   plan: ({ virtual_tokens, init, initialization, encoder }) => ({
     place: 'past',
@@ -56,6 +57,15 @@ export const prefixTuning: MethodRecord<PrefixTuning, ResolvedPrefixTuning> = {
   rate: ({ encoder }) => (encoder.type === 'embedding' ? 'keys_and_values' : 'encoder'),
   refuse: refusePrefix,
 };
+
+function resolveEncoder({ type = 'embedding', ...widths }: PrefixEncoder, param: string) {
+  if (type === 'projection' || widths.hidden_width === undefined) return { type, ...widths };
+  throw new PtunedError(
+    'invalid_request',
+    `${param}: hidden_width is for encoder type projection; the type here is ${type}.`,
+    { param },
+  );
+}
 
 function encoderOf({ type, hidden_width }: ResolvedPrefixTuning['encoder']): EncoderChoice {
   return { type, layers: 1, hidden: hidden_width ?? null };
