@@ -35,13 +35,12 @@ function straightThrough(one: Inspection): [string, string] {
 }
 
 function memory(estimate: MemoryEstimate): string[] {
-  const { weights, activations, batch, length, unknown } = estimate;
+  const { weights, packed, activations, batch, length, unknown } = estimate;
   const more = unknown === 0 ? '' : `, ${unknown} values of unknown size not counted`;
   return [
-    `about ${mebibytes(weights + activations)} for a training step of ${batch} x ${length} tokens:`,
-    `weights ${mebibytes(weights)}, values alive together ${mebibytes(activations)}${more};`,
-    'estimated from the graph. The process itself, spare room of the allocator and packed',
-    'copies of weights (up to their size again) come on top.',
+    `about ${mebibytes(weights + activations + estimate.process)} for a training step of ${batch} x ${length} tokens:`,
+    `weights ${mebibytes(weights)} (${packed ? 'packed for products' : 'mapped from their files'}), values alive together ${mebibytes(activations)}${more},`,
+    `the process itself ${mebibytes(estimate.process)}; estimated from the graph, without spare room of the allocator.`,
   ];
 }
 

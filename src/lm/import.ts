@@ -1,8 +1,6 @@
 /** Import of a frozen LM: everything that can be wrong with it is found here, before anyone trains on it. */
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { valuesOnPath } from '../autodiff/gradient.ts';
 import { PtunedError } from '../errors.ts';
 import type { ImportOptions, ModelFile, ModelManifest } from '../models/manifest.ts';
@@ -14,13 +12,14 @@ import { loadTokenizer, readSpecialTokens } from '../tokenizer/load.ts';
 import { assemble, hasDecoder } from './assemble.ts';
 import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
+import { hashFiles, identityOf } from './hash.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { tryTraining } from './trial.ts';
 import { weightsOf } from './weights.ts';
 
 /**
- * Reads an LM's folder (layout of the Hugging Face Hub) and yields its manifest. Weights are hashed as streams and
- * mapped by onnxruntime, never read into a buffer. Runs in a limited child process: the file may be hostile.
+ * Reads an LM's folder (layout of the Hugging Face Hub) and yields its manifest. Weights are hashed piece by piece
+ * and mapped by onnxruntime, never read into a buffer. Runs in a limited child process: the file may be hostile.
  * @throws PtunedError missing_file, damaged_model, import_refused, unsupported_op
  */
 export async function importModel(directory: string, options: ImportOptions = {}): Promise<ModelManifest> {
@@ -41,9 +40,40 @@ export async function importModel(directory: string, options: ImportOptions = {}
     );
   }
   const inspected = inspectDirectory(folder, options);
-  const path = checkRules(inspected);
-  const redundant = await tryTraining(inspected);
-  const files = await hashFiles(folder, weightFiles(inspected, folder));
+  const unwanted = new AbortController();
+  const hashing = hashFiles(folder, [...weightFiles(inspected, folder), 'tokenizer.json'], unwanted.signal);
+  // Awaited last: until then a failure of it is nobody's.
+  hashing.catch(() => {});
+  try {
+    const path = checkRules(inspected);
+    const redundant = await tryTraining(inspected);
+    return await manifestOf(inspected, folder, id, {
+      path,
+      redundant,
+      chosen: options.embedding,
+      hashed: await hashing,
+    });
+  } finally {
+    unwanted.abort();
+  }
+}
+
+interface Findings {
+  path: GradientPath;
+  redundant: Inspected['redundant'];
+  /** The lookup that was chosen among several. */
+  chosen: string | undefined;
+  /** The files of its weights, then its tokenizer. */
+  hashed: readonly ModelFile[];
+}
+
+async function manifestOf(
+  inspected: Inspected,
+  folder: string,
+  id: string,
+  { path, redundant, chosen, hashed }: Findings,
+): Promise<ModelManifest> {
+  const files = hashed.slice(0, -1);
   const weights = weightsOf(inspected.model.graph);
   return {
     version: 1,
@@ -54,8 +84,8 @@ export async function importModel(directory: string, options: ImportOptions = {}
     graph: inspected.files[0]!.path,
     opset: inspected.opset,
     files,
-    hash: identity(files, options.embedding),
-    tokenizer: (await hashFiles(folder, ['tokenizer.json']))[0]!,
+    hash: identityOf(files, chosen),
+    tokenizer: hashed.at(-1)!,
     inputs: [...inspected.inputs],
     logits: inspected.logits,
     embedding: inspected.embedding,
@@ -125,24 +155,6 @@ function weightFiles(lm: Inspected, folder: string): string[] {
     if (isExternal(tensor.data)) files.add(relative(folder, join(lm.graphDirectory, tensor.data.location)));
   }
   return [...files].sort();
-}
-
-async function hashFiles(folder: string, paths: readonly string[]): Promise<ModelFile[]> {
-  const files: ModelFile[] = [];
-  for (const path of paths) {
-    const hash = createHash('sha256');
-    await pipeline(createReadStream(join(folder, path), { highWaterMark: 1 << 20 }), hash);
-    files.push({ path, bytes: statSync(join(folder, path)).size, sha256: hash.digest('hex') });
-  }
-  return files;
-}
-
-/** A prompt for one lookup is none for another, so a lookup that was chosen is a part of it. */
-function identity(files: readonly ModelFile[], embedding: string | undefined): string {
-  const hash = createHash('sha256');
-  for (const file of files) hash.update(`${file.path}\0${file.sha256}\n`);
-  if (embedding !== undefined) hash.update(`embedding\0${embedding}\n`);
-  return hash.digest('hex');
 }
 
 /** The shortest of what config.json and tokenizer_config.json allow. */

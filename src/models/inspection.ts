@@ -10,10 +10,13 @@ export interface InspectionRequest {
 }
 
 export interface MemoryEstimate extends InspectionRequest {
-  /** Bytes of the weights as the runtime holds them. */
+  /** Bytes of the weights as the runtime holds them on this machine: packed for its products, or mapped from their files. */
   weights: number;
+  packed: boolean;
   /** Most bytes of values that a training step holds at once. */
   activations: number;
+  /** Bytes of the process without any of that. */
+  process: number;
   /** Values whose size is not known before the run; they are not counted. */
   unknown: number;
 }

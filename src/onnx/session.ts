@@ -5,6 +5,7 @@ import { PtunedError } from '../errors.ts';
 import type { DType } from './dtype.ts';
 import { encodeModel } from './encode.ts';
 import type { Model } from './ir.ts';
+import { mappedBytes, memoryLimit, prepackPays } from './prepack.ts';
 
 export const onnxruntimeVersion: string = ort.env.versions.node ?? ort.env.versions.common;
 
@@ -13,7 +14,7 @@ export interface SessionOptions {
   device: 'cpu' | 'cuda';
   /** Folder that external data locations are relative to. */
   directory?: string;
-  /** Packing weights makes products faster and costs one more copy of them. Default true. */
+  /** Packing weights makes products faster and copies them. Default: as {@link prepackPays} finds. */
   prepack?: boolean;
   /** Prefix of the file that onnxruntime writes its profile to, times of every node included, when the session closes. */
   profile?: string;
@@ -57,12 +58,13 @@ const fullPrecision = { qdq_matmulnbits_accuracy_level: '1' };
 /** @throws PtunedError out_of_memory, import_refused when onnxruntime does not accept the graph */
 export async function createSession(model: Model, options: SessionOptions): Promise<Session> {
   const bytes = encodeModel(model);
+  const prepack = options.prepack ?? prepackPays(mappedBytes(model.graph), memoryLimit());
   const extra: Record<string, unknown> = {
     optimization: { disable_specified_optimizers: slowFusions },
     session: {
       ...fullPrecision,
       ...(options.directory === undefined ? {} : { model_external_initializers_file_folder_path: options.directory }),
-      ...(options.prepack === false ? { disable_prepacking: '1' } : {}),
+      ...(prepack ? {} : { disable_prepacking: '1' }),
     },
   };
   const session = await guarded(() =>
