@@ -1,10 +1,8 @@
 /** Encoder-decoder LMs: two files as one LM, what its decoder is given, and generation. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'node:test';
 import type { PtunedError } from '../../src/errors.ts';
 import { importModel } from '../../src/lm/import.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
@@ -12,44 +10,10 @@ import { openLm } from '../../src/lm/open.ts';
 import type { LmBatch } from '../../src/lm/types.ts';
 import { isExternal } from '../../src/onnx/ir.ts';
 import { readReference } from '../../src/tuning/reference.ts';
-
-const source = fileURLToPath(new URL('../fixtures/t5', import.meta.url));
-const scratch = mkdtempSync(join(tmpdir(), 'ptuned-seq2seq-'));
-after(() => rmSync(scratch, { recursive: true }));
-
-const vocabulary = ['<pad>', '</s>', '<unk>', 'the', 'capital', 'of', 'is', 'Oslo', 'Norway'];
-
-let copies = 0;
-/** The fixture with a tokenizer that has these tokens besides. */
-function copy(more: readonly string[], config: object = {}): string {
-  const folder = join(scratch, `t5-${copies++}`);
-  cpSync(source, folder, { recursive: true });
-  const vocab = Object.fromEntries([...vocabulary, ...more].map((token, id) => [token, id]));
-  const added = ['<pad>', '</s>', '<unk>', ...more].map((content) => ({ id: vocab[content], content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false })); // biome-ignore format: one record
-  const single = [{ Sequence: { id: 'A', type_id: 0 } }, { SpecialToken: { id: '</s>', type_id: 0 } }];
-  const special_tokens = { '</s>': { id: '</s>', ids: [1], tokens: ['</s>'] } };
-  const tokenizer = {
-    added_tokens: added,
-    normalizer: null,
-    pre_tokenizer: { type: 'WhitespaceSplit' },
-    post_processor: { type: 'TemplateProcessing', single, pair: single, special_tokens },
-    decoder: null,
-    model: { type: 'WordLevel', vocab, unk_token: '<unk>' },
-  };
-  writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer));
-  const named = {
-    pad_token: '<pad>',
-    eos_token: '</s>',
-    unk_token: '<unk>',
-    tokenizer_class: 'T5Tokenizer',
-    ...config,
-  };
-  writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(named));
-  return folder;
-}
+import { t5Fixture, t5Folder } from '../support/t5.ts';
 
 test('encoder and decoder are one graph, and the word embeddings both files hold are in it once', () => {
-  const lm = inspectDirectory(source);
+  const lm = inspectDirectory(t5Fixture);
   assert.deepEqual(
     lm.files.map((file) => file.path),
     ['decoder_model_merged.onnx', 'encoder_model.onnx'],
@@ -72,19 +36,19 @@ test('encoder and decoder are one graph, and the word embeddings both files hold
 });
 
 test('sentinels of the tokenizer stand for what is asked, else its mask, else nothing', async () => {
-  const sentinels = await importModel(copy(['<extra_id_0>', '<extra_id_1>', '<mask>']), { id: 'one' });
+  const sentinels = await importModel(t5Folder(['<extra_id_0>', '<extra_id_1>', '<mask>']), { id: 'one' });
   assert.equal(sentinels.kind, 'seq2seq');
   assert.deepEqual(sentinels.decoder, { start: [0], mark: 9, repeats: false, ends: [10] });
   assert.deepEqual(sentinels.files.map(({ path }) => path), ['decoder_model_merged.onnx', 'encoder_model.onnx']); // biome-ignore format: short
-  const masked = await importModel(copy(['<mask>'], { mask_token: '<mask>' }), { id: 'two' });
+  const masked = await importModel(t5Folder(['<mask>'], { mask_token: '<mask>' }), { id: 'two' });
   assert.deepEqual(masked.decoder, { start: [0], mark: 9, repeats: true, ends: [] });
-  const none = copy([]);
+  const none = t5Folder([]);
   writeFileSync(join(none, 'generation_config.json'), JSON.stringify({ forced_bos_token_id: 6 }));
   assert.deepEqual((await importModel(none, { id: 'three' })).decoder, { start: [0, 6], mark: null, repeats: false, ends: [] }); // biome-ignore format: short
 });
 
 test('a decoder without its encoder is refused', () => {
-  const lonely = copy([]);
+  const lonely = t5Folder([]);
   rmSync(join(lonely, 'encoder_model.onnx'));
   assert.throws(
     () => inspectDirectory(lonely),
@@ -93,14 +57,14 @@ test('a decoder without its encoder is refused', () => {
 });
 
 async function openFixture() {
-  const folder = copy(['<extra_id_0>']);
+  const folder = t5Folder(['<extra_id_0>']);
   return openLm(await importModel(folder), { threads: 1, device: 'cpu' });
 }
 
 test('predictions are those of the training graph, and PyTorch’s', async () => {
   const lm = await openFixture();
   const predictor = await lm.predictor();
-  const { batch, table, labels, loss } = await readReference(join(source, 'reference.safetensors'));
+  const { batch, table, labels, loss } = await readReference(join(t5Fixture, 'reference.safetensors'));
   const logits = await predictor.logits(batch, table);
   const size = logits.length / batch.rows;
   let sum = 0;
@@ -134,7 +98,7 @@ function rowOf(batch: LmBatch, row: number, answer: readonly bigint[]): LmBatch 
 test('generation in a padded batch gives each row what it gets alone, whichever rows go on', async () => {
   const lm = await openFixture();
   const predictor = await lm.predictor();
-  const { batch, table } = await readReference(join(source, 'reference.safetensors'));
+  const { batch, table } = await readReference(join(t5Fixture, 'reference.safetensors'));
   const decoding = await predictor.decode(batch, table);
   const size = decoding.logits.length / batch.rows;
   const { length, ids } = batch.decoder!;
