@@ -14,6 +14,8 @@ import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
 import { hashFiles, identityOf } from './hash.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
+import { placeOf, placing } from './place.ts';
+import { asRefusal } from './refusal.ts';
 import { tryTraining } from './trial.ts';
 import { weightsOf } from './weights.ts';
 
@@ -39,6 +41,14 @@ export async function importModel(directory: string, options: ImportOptions = {}
       `${folder} has no tokenizer.json; save the tokenizer with save_pretrained (fast tokenizer).`,
     );
   }
+  try {
+    return await imported(folder, id, options);
+  } catch (error) {
+    throw asRefusal(error);
+  }
+}
+
+async function imported(folder: string, id: string, options: ImportOptions): Promise<ModelManifest> {
   const inspected = inspectDirectory(folder, options);
   const unwanted = new AbortController();
   const hashing = hashFiles(folder, [...weightFiles(inspected, folder), 'tokenizer.json'], unwanted.signal);
@@ -113,8 +123,9 @@ export interface GradientPath {
   straightThrough: string[];
 }
 
+/** @throws PtunedError unsupported_op for a variant of an op that has no lowering, with its place */
 export function gradientPathOf(lm: Inspected): GradientPath {
-  const { builder, logits } = assemble(lm, { past: 'empty' });
+  const { builder, logits } = placing(lm, () => assemble(lm, { past: 'empty' }));
   const path = valuesOnPath(builder, builder.graph.nodes, [feeds.table]);
   const needed = new Set([logits]);
   const missing = new Map<string, Node>();
@@ -136,13 +147,11 @@ export function checkRules(lm: Inspected): GradientPath {
   const path = gradientPathOf(lm);
   const { missing } = path;
   if (missing.size > 0) {
-    const list = [...missing.values()].map(describeNode).join(', ');
+    const list = [...missing.values()].map((node) => `${describeNode(node)} (${placeOf(lm, node.name)})`);
     throw new PtunedError(
       'unsupported_op',
-      `Ops between the word embedding and the logits have no gradient rule: ${list} (opset ${lm.opset}).`,
-      {
-        details: { ops: [...missing.keys()] },
-      },
+      `Ops between the word embedding and the logits have no gradient rule: ${list.join(', ')}; opset ${lm.opset}.`,
+      { details: { ops: [...missing.keys()], opset: lm.opset } },
     );
   }
   return path;

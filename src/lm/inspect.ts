@@ -38,8 +38,8 @@ export function inspectDirectory(directory: string, options: Pick<ImportOptions,
       `The graph takes ${inputs.map((one) => one.name).join(', ')}, but no input_ids.`,
     );
   }
-  const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0), options.embedding);
   const logits = findLogits(model.graph.outputs);
+  const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0), options.embedding);
   return {
     model,
     inputs,
@@ -63,7 +63,7 @@ export function readConfigJson(directory: string): LmConfig {
     );
   let raw: Record<string, unknown>;
   try {
-    raw = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+    raw = jsonObject(readFileSync(path, 'utf8'));
   } catch (error) {
     throw new PtunedError('import_refused', `${path} is not JSON: ${(error as Error).message}`, { cause: error });
   }
@@ -77,6 +77,13 @@ export function readConfigJson(directory: string): LmConfig {
     );
   }
   return { kind, architecture, raw };
+}
+
+/** @throws Error when the text is not a JSON object */
+function jsonObject(text: string): Record<string, unknown> {
+  const found: unknown = JSON.parse(text);
+  if (typeof found !== 'object' || found === null || Array.isArray(found)) throw new Error('an object is expected.');
+  return found as Record<string, unknown>;
 }
 
 const causalTypes = /^(gpt|llama|opt|mistral|qwen|gemma|phi|bloom|falcon|smollm|xglm|codegen|mpt|stablelm|xlnet)/;

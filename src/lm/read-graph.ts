@@ -1,6 +1,6 @@
 /** A graph file read with its weights left where they are, everything about them checked. */
-import { existsSync, statSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join, relative, sep } from 'node:path';
 import { checkGraph } from '../autodiff/check.ts';
 import { PtunedError } from '../errors.ts';
 import { readModel } from '../onnx/decode.ts';
@@ -25,17 +25,21 @@ function checkWeightFiles(model: Model, directory: string): void {
   for (const [name, tensor] of model.graph.initializers) {
     if (!isExternal(tensor.data)) continue;
     const { location, offset, length } = tensor.data;
-    if (location.startsWith('/') || location.split(/[/\\]/).includes('..')) {
-      throw new PtunedError('import_refused', `Weight "${name}" refers to "${location}", outside the model's folder.`);
-    }
     const path = join(directory, location);
+    if (location.startsWith('/') || location.split(/[/\\]/).includes('..') || leadsOut(path, directory)) {
+      const message = `Weight "${name}" refers to "${location}", outside the model's folder; copy the file into it (cp -L follows links).`;
+      throw new PtunedError('import_refused', message);
+    }
     if (!existsSync(path))
       throw new PtunedError(
         'missing_file',
         `Weight "${name}" is in "${location}", which is missing beside the graph.`,
         { details: { file: location } },
       );
-    const { size } = statSync(path);
+    const file = statSync(path);
+    if (!file.isFile())
+      throw new PtunedError('import_refused', `Weight "${name}" refers to "${location}", which is not a file.`);
+    const { size } = file;
     if (offset + length > size) {
       throw new PtunedError(
         'damaged_model',
@@ -43,4 +47,9 @@ function checkWeightFiles(model: Model, directory: string): void {
       );
     }
   }
+}
+
+/** Whether symlinks take a path out of the folder. */
+function leadsOut(path: string, directory: string): boolean {
+  return existsSync(path) && !`${realpathSync(path)}${sep}`.startsWith(`${realpathSync(directory)}${sep}`);
 }

@@ -12,6 +12,7 @@ import { gradientPathOf } from './import.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { estimateMemory } from './memory.ts';
 import { trainProgram } from './programs.ts';
+import { asRefusal } from './refusal.ts';
 import { weightsOf } from './weights.ts';
 
 /** @throws PtunedError missing_file, damaged_model, import_refused; an op without a rule is reported, not refused */
@@ -22,6 +23,14 @@ export function inspectModel(
 ): Inspection {
   const folder = resolve(directory);
   if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
+  try {
+    return inspection(folder, request, options);
+  } catch (error) {
+    throw asRefusal(error);
+  }
+}
+
+function inspection(folder: string, request: InspectionRequest, options: Pick<ImportOptions, 'embedding'>): Inspection {
   const lm = inspectDirectory(folder, options);
   const read = lm.files.map((file) => file.model);
   const weights = weightsOf(lm.model.graph);

@@ -5,6 +5,7 @@ import { rangesOverBatch } from '../ops/quantize.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { hasDecoder } from './assemble.ts';
 import type { Inspected } from './inspect.ts';
+import { placing } from './place.ts';
 import { trainProgram } from './programs.ts';
 import { openProgram, trainerOn } from './run-program.ts';
 import type { LmBatch, StepResult } from './types.ts';
@@ -43,7 +44,7 @@ function checkStep({ losses, gradient }: StepResult): void {
   if (![...losses, ...gradient].every(Number.isFinite)) {
     throw new PtunedError(
       'import_refused',
-      'A trial training step gave a loss or gradient that is not a finite number.',
+      'A trial training step on two rows, one of them padded, gave a loss or gradient that is not a finite number.',
     );
   }
   if (gradient.every((value) => value === 0)) {
@@ -80,7 +81,8 @@ async function trialStep(lm: Inspected): Promise<StepResult> {
     names: [],
   };
   const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory, prepack: false };
-  const trainer = trainerOn(await openProgram(trainProgram(lm, candidates), options));
+  const program = placing(lm, () => trainProgram(lm, candidates));
+  const trainer = trainerOn(await openProgram(program, options));
   try {
     const { width } = lm.embedding;
     const values = Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i));

@@ -66,9 +66,18 @@ function normalDomain(domain: string): string {
   return domain === 'ai.onnx' ? '' : domain;
 }
 
+/** Of a GraphProto; onnx.proto here leaves it out. */
+const sparseInitializerField = 15;
+
 function decodeGraph(proto: GraphProto): Graph {
   const initializers = new Map<string, Tensor>();
-  for (const one of proto.initializer) initializers.set(one.name, decodeTensor(one));
+  if (proto.$unknown?.some(({ no }) => no === sparseInitializerField))
+    throw new PtunedError('import_refused', `Graph "${proto.name}" has sparse weights; dense ones are accepted.`);
+  for (const one of proto.initializer) {
+    if (initializers.has(one.name))
+      throw new PtunedError('damaged_model', `Graph "${proto.name}" has the weight "${one.name}" twice.`);
+    initializers.set(one.name, decodeTensor(one));
+  }
   return {
     name: proto.name,
     // Old exports list initializers among the inputs.
@@ -81,7 +90,8 @@ function decodeGraph(proto: GraphProto): Graph {
 
 function decodeValueInfo(proto: ValueInfoProto): ValueInfo {
   const type = proto.type?.value;
-  if (type?.case !== 'tensorType') return { name: proto.name, dtype: 'float32', shape: null };
+  if (type?.case !== 'tensorType' || type.value.elemType === 0)
+    return { name: proto.name, dtype: 'float32', shape: null, untyped: true };
   const dims = type.value.shape?.dim.map((dim): Dim => {
     if (dim.value.case === 'dimValue') return Number(dim.value.value);
     return dim.value.case === 'dimParam' && dim.value.value !== '' ? symbol(dim.value.value) : unknownDim();
@@ -168,7 +178,7 @@ function externalData(proto: TensorProto): ExternalData {
   const expected = byteSize(dtype, elementCount(proto.dims.map(Number)));
   const offset = Number(entries.get('offset') ?? 0);
   const length = Number(entries.get('length') ?? expected);
-  if (location === undefined || !Number.isSafeInteger(offset) || offset < 0 || length !== expected) {
+  if (!location || !Number.isSafeInteger(offset) || offset < 0 || length !== expected) {
     throw new PtunedError(
       'damaged_model',
       `Tensor "${proto.name}" refers to external data "${location}", offset ${offset}, length ${length}; ${expected} bytes expected.`,

@@ -10,6 +10,10 @@ interface Polynomial {
   readonly terms: ReadonlyMap<string, number>;
 }
 
+/** Of a product, before equal ones are put together. */
+const mostTerms = 256;
+const highestDegree = 16;
+
 export type Dim = number | Polynomial;
 
 export function symbol(name: string): Dim {
@@ -46,6 +50,8 @@ export function addDims(a: Dim, b: Dim): Dim {
 export function multiplyDims(a: Dim, b: Dim): Dim {
   // + 0: no negative zeros.
   if (typeof a === 'number' && typeof b === 'number') return a * b + 0;
+  // A hostile file could square a sum of symbols until no memory is left.
+  if (termsOf(a).size * termsOf(b).size > mostTerms || degreeOf(a) + degreeOf(b) > highestDegree) return unknownDim();
   const terms = new Map<string, number>();
   for (const [left, x] of termsOf(a)) {
     for (const [right, y] of termsOf(b)) {
@@ -126,6 +132,10 @@ function fromTerms(terms: Map<string, number>): Dim {
     monomial === '' ? `${value}` : `${value === 1 ? '' : `${value}*`}${monomial}`,
   );
   return { key: key.join(' + '), terms: new Map(sorted) };
+}
+
+function degreeOf(dim: Dim): number {
+  return Math.max(0, ...[...termsOf(dim).keys()].map((monomial) => symbolsOf(monomial).length));
 }
 
 function joinMonomials(a: string, b: string): string {

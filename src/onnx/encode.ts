@@ -45,6 +45,7 @@ function graphInit(graph: Graph): MessageInitShape<typeof GraphProtoSchema> {
 }
 
 function valueInit(value: ValueInfo): MessageInitShape<typeof ValueInfoProtoSchema> {
+  if (value.untyped) return { name: value.name };
   return { name: value.name, type: { value: { case: 'tensorType', value: tensorType(value) } } };
 }
 

@@ -43,6 +43,8 @@ export interface ValueInfo {
   name: string;
   dtype: DType;
   shape: Dim[] | null;
+  /** The file gives no type (it need not for outputs of subgraphs): `dtype` means nothing. */
+  untyped?: true;
 }
 
 export interface Graph {

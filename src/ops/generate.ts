@@ -4,7 +4,7 @@ import { dtypeName } from '../onnx/dtype.ts';
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { numbersOf, type TensorType, typeOf, typeOfTensor } from '../onnx/types.ts';
 import type { Infer, Op, Vjp } from './op.ts';
-import { castLike, required } from './shared.ts';
+import { castLike, required, unknownShape } from './shared.ts';
 
 const none = { none: 'depends on shapes only' };
 
@@ -38,8 +38,7 @@ function rangeLength(from: Dim, to: Dim, step: Dim): Dim | null {
 
 const constantOfShapeInfer: Infer = (node, inputs) => {
   const wanted = required(node, inputs, 0);
-  const rank = wanted.shape?.[0];
-  const shape = wanted.value ?? (typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null);
+  const shape = wanted.value ?? unknownShape(node, wanted.shape?.[0]);
   const fill = node.attributes.get('value');
   const tensor = fill?.kind === 'tensor' ? fill.value : null;
   const element = tensor === null ? 0 : (numbersOf(tensor)?.[0] ?? null);

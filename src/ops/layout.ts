@@ -1,11 +1,12 @@
 /** Ops that rearrange elements: their gradients rearrange back. */
+import { PtunedError } from '../errors.ts';
 import { addDims, type Dim, divideDims, multiplyDims, productOf, unknownDim } from '../onnx/dim.ts';
-import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
+import { describeNode, intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import { axesAttribute, splitAttribute, splitCount } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { reshapeLike, scatterBack } from './places.ts';
-import { knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
+import { knownNumbers, likeFirst, normalAxis, required, unknownShape } from './shared.ts';
 
 const backToInput: Vjp = (c) => [reshapeLike(c, c.gradient(0), c.input(0)), ...c.node.inputs.slice(1).map(() => null)];
 
@@ -15,9 +16,7 @@ const reshapeInfer: Infer = (node, inputs) => {
   const keepZero = intAttribute(node, 'allowzero', 0) === 1;
   const value = target.value;
   if (value === null) {
-    const rank = target.shape?.[0];
-    const shape = typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null;
-    return [typeOf(data.dtype, shape)];
+    return [typeOf(data.dtype, unknownShape(node, target.shape?.[0]))];
   }
   const shape = value.map((dim, i): Dim => (dim === 0 && !keepZero ? (data.shape?.[i] ?? unknownDim()) : dim));
   const open = shape.indexOf(-1);
@@ -42,7 +41,10 @@ const transposeInfer: Infer = (node, inputs) => {
 };
 
 function permutation(node: Node, rank: number): number[] {
-  return intsAttribute(node, 'perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
+  const axes = Array.from({ length: rank }, (_, i) => i);
+  const order = intsAttribute(node, 'perm') ?? axes.toReversed();
+  if (order.length === rank && axes.every((axis) => order.includes(axis))) return order;
+  throw new PtunedError('damaged_model', `${describeNode(node)} has perm [${order}] on a tensor of rank ${rank}.`);
 }
 
 const transposeVjp: Vjp = (c) => {
@@ -91,8 +93,7 @@ const flattenInfer: Infer = (node, inputs) => {
 const expandInfer: Infer = (node, inputs) => {
   const data = required(node, inputs, 0);
   const target = required(node, inputs, 1);
-  const rank = target.shape?.[0];
-  const wanted = target.value ?? (typeof rank === 'number' ? Array.from({ length: rank }, () => unknownDim()) : null);
+  const wanted = target.value ?? unknownShape(node, target.shape?.[0]);
   const shape = broadcastShapes(data.shape, wanted, unknownDim);
   const single = data.value?.length === 1 && shape !== null ? productOf(shape) : null;
   const value =

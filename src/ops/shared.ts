@@ -16,6 +16,17 @@ export function required(node: Node, inputs: (TensorType | null)[], i: number): 
   return type;
 }
 
+/** No exporter writes more dimensions, and no kernel takes them. */
+const mostDimensions = 64;
+
+/** A shape of which only the number of dimensions is known, null where not even that is. */
+export function unknownShape(node: Node, rank: Dim | undefined): Dim[] | null {
+  if (typeof rank !== 'number') return null;
+  if (rank > mostDimensions)
+    throw new PtunedError('damaged_model', `${describeNode(node)} yields a value of ${rank} dimensions.`);
+  return Array.from({ length: rank }, () => unknownDim());
+}
+
 /** Output like input 0. */
 export const likeFirst: Infer = (node, inputs) => {
   const { dtype, shape } = required(node, inputs, 0);
