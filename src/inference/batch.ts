@@ -1,7 +1,7 @@
 /** Which waiting rows run together, and their batch: tables stacked, slots moved to where each row's table begins. */
 import { padBatch } from '../data/batches.ts';
 import type { LmBatch, PromptTable } from '../lm/types.ts';
-import type { PromptPlace } from '../models/past.ts';
+import { type PromptPlace, tokensBefore } from '../models/past.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 
 /** A tuned prompt and where it enters the LM. */
@@ -57,14 +57,16 @@ export function pickRows<T extends { ticket: Ticket }>(
   return picked;
 }
 
-/** Tokens a row may reach. */
-export function tokensOf({ row, grows }: Ticket): number {
-  return row.ids.length + (row.decoder?.length ?? 0) + grows;
+/** Tokens a row may reach, those of its prefix included: their keys and values take the same memory. */
+export function tokensOf({ row, grows, prompt }: Ticket): number {
+  const before = prompt === null ? 0 : tokensBefore(prompt.place, prompt.table.rows);
+  return before + row.ids.length + (row.decoder?.length ?? 0) + grows;
 }
 
 /**
  * The rows as one right-padded batch [rows, longest row] and the tables of their tuned prompts, each once, as one
- * table [sum of rows, width]; rows with a prefix have it beside them. Without any tuned prompt the table is one row of zeros that no slot names.
+ * table [sum of rows, width]; rows with a prefix have it beside them. Without any tuned prompt the table is one row of
+ * zeros that no slot names.
  */
 export function assemble(
   tickets: readonly Ticket[],

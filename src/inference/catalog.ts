@@ -4,7 +4,7 @@ import { notFound } from '../artifacts/read.ts';
 import type { ArtifactStore, LoadedPrompt } from '../artifacts/store.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
-import { type PromptPlace, promptWidth } from '../models/past.ts';
+import { promptWidth, tokensBefore } from '../models/past.ts';
 import { compileTask } from '../tasks/registry.ts';
 import { compileTemplate, type RenderPlan } from '../tasks/render.ts';
 import { inputFields, targetField, virtualTokens } from '../tasks/template.ts';
@@ -103,9 +103,6 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
   };
 }
 
-/** Tokens of a prompt [rows] that stand before every row and not in its template. */
-const tokensBefore: Record<PromptPlace, (rows: number) => number> = { embeddings: () => 0, past: (rows) => rows };
-
 function compile(
   { manifest, table, rows, width }: LoadedPrompt,
   base: ModelManifest,
@@ -115,7 +112,7 @@ function compile(
   const { template, task } = manifest.method;
   const place = manifest.place ?? 'embeddings';
   const wanted = promptWidth(place, base);
-  const before = tokensBefore[place](rows);
+  const before = tokensBefore(place, rows);
   const tokens = before + virtualTokens(template);
   if (tokens !== rows || width !== wanted) {
     throw new PtunedError(

@@ -38,6 +38,11 @@ export function promptWidth(place: PromptPlace, model: Pick<ModelManifest, 'embe
   return widths[place](model);
 }
 
+/** Tokens of a prompt [rows] that stand before every row and in no template. */
+export function tokensBefore(place: PromptPlace, rows: number): number {
+  return place === 'past' ? rows : 0;
+}
+
 const howToExport =
   'export it with its cache: optimum-cli export onnx --model … --task text-generation-with-past, which gives the inputs past_key_values.*, attention_mask and position_ids';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { assemble, pickRows, type Ticket } from '../../src/inference/batch.ts';
+import { assemble, pickRows, type Ticket, tokensOf } from '../../src/inference/batch.ts';
 import type { PromptTable } from '../../src/lm/types.ts';
 
 const table = (rows: number, first: number): PromptTable => ({
@@ -91,4 +91,19 @@ test('rows of one length fill a run; room to grow counts as length', () => {
   assert.equal(pickRows(same, { rows: 32, tokens: 4096 }).length, 32);
   const growing = Array.from({ length: 40 }, () => ({ ticket: ticket(Array(10).fill(1), [], null, 118) }));
   assert.equal(pickRows(growing, { rows: 32, tokens: 1024 }).length, 8);
+});
+
+test('prefixes stand beside the batch, row by row, and count as its tokens', () => {
+  const prefix = { place: 'past' as const, table: { ...table(3, 0), width: 8 } };
+  const rows = [
+    { ...ticket([5, 6], [-1, -1], null), prompt: prefix },
+    ticket([8], [-1], null),
+    ticket([5, 9], [1, -1], table(2, 10)),
+  ];
+  const { batch, table: stacked } = assemble(rows, 2, 99);
+  assert.deepEqual(batch.prefixes, [prefix.table, null, null]);
+  assert.deepEqual(Array.from(batch.slots, Number), [-1, -1, -1, -1, 1, -1]);
+  assert.deepEqual([...stacked.values], [10, 11, 12, 13]);
+  assert.equal(tokensOf(rows[0]!), 5);
+  assert.equal(assemble(rows.slice(1), 2, 99).batch.prefixes, undefined);
 });
