@@ -9,6 +9,7 @@ import type { Model, ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
 import { type Embedding, findEmbedding } from './embedding.ts';
 import { type GraphFile, readParts } from './parts.ts';
+import type { Halves } from './prepare.ts';
 
 export interface LmConfig {
   kind: LmKind;
@@ -27,10 +28,15 @@ export interface Inspected extends LmGraph {
   opset: number;
 }
 
+export interface InspectOptions extends Pick<ImportOptions, 'embedding'> {
+  /** Default: half precision is computed as float32, as a CPU does. */
+  halves?: Halves;
+}
+
 /** @throws PtunedError missing_file, damaged_model, import_refused */
-export function inspectDirectory(directory: string, options: Pick<ImportOptions, 'embedding'> = {}): Inspected {
+export function inspectDirectory(directory: string, options: InspectOptions = {}): Inspected {
   const config = readConfigJson(directory);
-  const { model, files, directory: graphDirectory, encoded } = readParts(directory, config.kind);
+  const { model, files, directory: graphDirectory, encoded } = readParts(directory, config.kind, options.halves);
   const inputs = model.graph.inputs.map(modelInput);
   if (!inputs.some((input) => input.role === 'input_ids')) {
     throw new PtunedError(

@@ -9,6 +9,7 @@ import { symbol } from '../onnx/dim.ts';
 import { attributesOf, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Vjp } from '../ops/op.ts';
+import { addAt } from '../ops/places.ts';
 import { batch, feeds, packedCount, sequence } from './feeds.ts';
 import type { TargetChoice } from './focus.ts';
 import {
@@ -181,7 +182,7 @@ const spreadVjp: Vjp = (c) => {
   const rows = reshape(b, c.gradient(0), [-1, ...rest]);
   const own = b.op('Gather', [rows, feeds.packed], { axis: 0 });
   const copies = b.op('Gather', [rows, feeds.copies], { axis: 0 });
-  const sum = b.op('ScatterND', [own, feeds.copyRows, copies], { reduction: 'add' });
+  const sum = addAt(b, 'ScatterND', own, feeds.copyRows, copies);
   b.types.set(sum, typeOf(dtype, [packedCount, ...rest]));
   return [sum, null];
 };

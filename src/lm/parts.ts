@@ -8,7 +8,7 @@ import { isFloat } from '../onnx/dtype.ts';
 import type { Graph, Model, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf } from '../onnx/types.ts';
 import { joinGraphs } from './join-graphs.ts';
-import { prepareModel } from './prepare.ts';
+import { type Halves, prepareModel } from './prepare.ts';
 import { readGraph } from './read-graph.ts';
 import { sharedWeights } from './shared-weights.ts';
 
@@ -47,10 +47,11 @@ const encoderNames = ['encoder_model.onnx'];
 const embeddingNames = ['embed_tokens.onnx', 'embed_tokens_model.onnx', 'embedding.onnx', 'embeddings.onnx'];
 
 /** @throws PtunedError missing_file, damaged_model, import_refused */
-export function readParts(folder: string, kind: LmKind): Parts {
+export function readParts(folder: string, kind: LmKind, halves: Halves = 'widen'): Parts {
   const main = readPart(
     folder,
     mainNames[kind].flatMap((name) => [name, `onnx/${name}`]),
+    halves,
   );
   const inside = dirname(main.file.path);
   const directory = join(folder, inside);
@@ -58,6 +59,7 @@ export function readParts(folder: string, kind: LmKind): Parts {
     readPart(
       folder,
       names.map((name) => join(inside, name)),
+      halves,
       `${main.file.path} takes "${reason}"`,
     );
   const encoder = takes(main, 'encoder_hidden_states') ? beside(encoderNames, 'encoder_hidden_states') : null;
@@ -72,14 +74,14 @@ export function readParts(folder: string, kind: LmKind): Parts {
 }
 
 /** The first of these files. @throws PtunedError missing_file */
-function readPart(folder: string, names: readonly string[], reason?: string): Part {
+function readPart(folder: string, names: readonly string[], halves: Halves, reason?: string): Part {
   const path = names.find((name) => existsSync(join(folder, name)));
   if (path === undefined) {
     const missing = `${folder} has ${names.length === 1 ? `no ${names[0]}` : `neither ${names.join(' nor ')}`}`;
     throw new PtunedError('missing_file', reason === undefined ? `${missing}.` : `${missing}; ${reason}.`);
   }
   const read = readGraph(folder, path);
-  return { file: { path, model: read }, model: withoutCache(prepareModel(withoutCacheBranch(read))) };
+  return { file: { path, model: read }, model: withoutCache(prepareModel(withoutCacheBranch(read), halves)) };
 }
 
 function takes({ model }: Part, input: string): boolean {

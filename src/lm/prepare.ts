@@ -11,19 +11,22 @@ import type { Graph, Model } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
 
+/** What becomes of float16 and bfloat16: a GPU computes in them, a CPU in float32. */
+export type Halves = 'widen' | 'keep';
+
 /** Ops that hide the word-embedding lookup. */
 const lookups = new Set(['com.microsoft.EmbedLayerNormalization']);
 
 /**
- * Function bodies inlined, opset lifted, branches with a known condition taken, half precision widened.
+ * Function bodies inlined, opset lifted, branches with a known condition taken, half precision widened unless it is kept.
  * @throws PtunedError import_refused, damaged_model
  */
-export function prepareModel(read: Model): Model {
+export function prepareModel(read: Model, halves: Halves = 'widen'): Model {
   const model = canonicalize(inlineFunctions(read));
   const graph = takeKnownBranches(model.graph);
   // Optimizers leave nodes behind that no output needs, a second lookup of the word embeddings among them.
   prune(graph);
-  const prepared = widenHalves({ ...model, graph });
+  const prepared = halves === 'keep' ? { ...model, graph } : widenHalves({ ...model, graph });
   checkGraph(prepared.graph, 'preparing the graph');
   return prepared;
 }

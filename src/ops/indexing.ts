@@ -3,7 +3,7 @@ import { addDims, type Dim, sameDim, subtractDims, unknownDim } from '../onnx/di
 import { intAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { scatterBack, zerosLike } from './places.ts';
+import { addAt, scatterBack, zerosLike } from './places.ts';
 import { knownNumbers, likeFirst, normalAxis, required, unsupported } from './shared.ts';
 
 const gatherInfer: Infer = (node, inputs) => {
@@ -30,10 +30,7 @@ const gatherVjp: Vjp = (c) => {
   const zeros = zerosLike(c, c.input(0));
   if (axis === 0) {
     const indices = b.op('Unsqueeze', [c.input(1), b.constant('int64', [-1])]);
-    return [
-      b.op('ScatterND', [zeros, nonNegative(c, indices, c.input(0), 0), c.gradient(0)], { reduction: 'add' }),
-      null,
-    ];
+    return [addAt(b, 'ScatterND', zeros, nonNegative(c, indices, c.input(0), 0), c.gradient(0)), null];
   }
   // All index axes become one axis, so that dY has the rank of the data.
   const dims = b.op('Shape', [c.input(0)]);
@@ -46,7 +43,7 @@ const gatherVjp: Vjp = (c) => {
     Array.from({ length: rank }, (_, i) => (i === axis ? -1 : 1)),
   );
   const indices = b.op('Expand', [b.op('Reshape', [c.input(1), column]), b.op('Shape', [updates])]);
-  return [b.op('ScatterElements', [zeros, indices, updates], { axis, reduction: 'add' }), null];
+  return [addAt(b, 'ScatterElements', zeros, indices, updates, { axis }), null];
 };
 
 /** ScatterND takes negative indices only on some devices: count from the front. */
@@ -69,8 +66,8 @@ const gatherElementsInfer: Infer = (node, inputs) => [
 
 const gatherElementsVjp: Vjp = (c) => {
   const axis = intAttribute(c.node, 'axis', 0);
-  const attributes = { axis, reduction: 'add' };
-  return [c.builder.op('ScatterElements', [zerosLike(c, c.input(0)), c.input(1), c.gradient(0)], attributes), null];
+  const zeros = zerosLike(c, c.input(0));
+  return [addAt(c.builder, 'ScatterElements', zeros, c.input(1), c.gradient(0), { axis }), null];
 };
 
 const gatherNdInfer: Infer = (node, inputs) => {
@@ -88,7 +85,7 @@ const gatherNdVjp: Vjp = (c) => {
     const pick = (places: string) => c.builder.op('GatherND', [places, c.input(1)], { batch_dims: batch });
     return [scatterBack(c, pick), null];
   }
-  return [c.builder.op('ScatterND', [zerosLike(c, c.input(0)), c.input(1), c.gradient(0)], { reduction: 'add' }), null];
+  return [addAt(c.builder, 'ScatterND', zerosLike(c, c.input(0)), c.input(1), c.gradient(0)), null];
 };
 
 /** Whether a scatter adds or assigns. @throws PtunedError unsupported_op for products and extrema */

@@ -1,7 +1,8 @@
 /** Gradients of ops that move or copy elements: shapes of other values, and scattering back to where elements came from. */
+import type { GraphBuilder } from '../onnx/builder.ts';
 import { isFloat } from '../onnx/dtype.ts';
 import type { VjpContext } from './op.ts';
-import { castLike } from './shared.ts';
+import { castLike, castTo } from './shared.ts';
 
 /** Zeros of the shape and element type of the gradient of `like`. */
 export function zerosLike(c: VjpContext, like: string): string {
@@ -28,6 +29,24 @@ export function reshapeLike(c: VjpContext, value: string, like: string): string 
 }
 
 /**
+ * `data` with the updates added at the indices. Halves are added up in float32: the runtime has no such kernel for them on
+ * a CPU, and many small parts of one sum would be lost.
+ */
+export function addAt(
+  builder: GraphBuilder,
+  op: 'ScatterND' | 'ScatterElements',
+  data: string,
+  indices: string,
+  updates: string,
+  attributes: Record<string, number> = {},
+): string {
+  const { dtype } = builder.type(data);
+  const wide = dtype === 'float16' || dtype === 'bfloat16' ? 'float32' : dtype;
+  const [into, added] = [data, updates].map((value) => castTo(builder, value, wide)) as [string, string];
+  return castTo(builder, builder.op(op, [into, indices, added], { ...attributes, reduction: 'add' }), dtype);
+}
+
+/**
  * Gradient of input 0 of an op that copies elements of it, each any number of times: `pick` does to the elements' places
  * what the op did to the elements, and dY is added up at the places.
  */
@@ -38,7 +57,6 @@ export function scatterBack(c: VjpContext, pick: (places: string) => string): st
   const places = b.op('Reshape', [range, b.op('Shape', [c.input(0)])]);
   const picked = b.op('Reshape', [pick(places), flat]);
   const zeros = b.op('Reshape', [zerosLike(c, c.input(0)), flat]);
-  const attributes = { axis: 0, reduction: 'add' };
-  const sums = b.op('ScatterElements', [zeros, picked, b.op('Reshape', [c.gradient(0), flat])], attributes);
+  const sums = addAt(b, 'ScatterElements', zeros, picked, b.op('Reshape', [c.gradient(0), flat]), { axis: 0 });
   return reshapeLike(c, sums, c.input(0));
 }
