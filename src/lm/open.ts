@@ -13,18 +13,25 @@ import { createWords } from './words.ts';
 
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
 export async function openLm(manifest: ModelManifest, options: LmOptions): Promise<Lm> {
-  const inspected = inspectDirectory(manifest.directory, { embedding: manifest.embedding.node || undefined });
+  const embedding = manifest.embedding.node || undefined;
+  const inspected = inspectDirectory(manifest.directory, { embedding });
   if (inspected.embedding.width !== manifest.embedding.width || inspected.files[0]!.path !== manifest.graph) {
     throw new PtunedError(
       'model_mismatch',
       `${manifest.directory} holds another LM than was imported as "${manifest.id}".`,
     );
   }
-  return createLm(manifest, { ...inspected, redundant: manifest.redundant }, options);
+  const widened = { ...inspected, redundant: manifest.redundant };
+  if (options.device === 'cpu') return createLm(manifest, widened, options);
+  const own = inspectDirectory(manifest.directory, { embedding, halves: 'keep' });
+  return createLm(manifest, widened, options, { ...own, redundant: manifest.redundant });
 }
 
-/** An LM over an inspected folder; also used by the import's trial step and the gradient check. */
-export function createLm(manifest: ModelManifest, inspected: Inspected, options: LmOptions): Lm {
+/**
+ * An LM over an inspected folder; also used by the import's trial step and the gradient check.
+ * @param own what trains and is scored: the same in the device's own precision
+ */
+export function createLm(manifest: ModelManifest, inspected: Inspected, options: LmOptions, own = inspected): Lm {
   const sessionOptions: SessionOptions = { ...options, directory: inspected.graphDirectory };
   const { close, ...words } = createWords(inspected, sessionOptions);
   return {
@@ -38,8 +45,8 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
         await session.close();
       }
     },
-    trainer: (candidates, place) => createTrainer(trainProgram(inspected, candidates, place), sessionOptions),
-    scorer: (candidates, place) => createScorer(scoreProgram(inspected, candidates, place), sessionOptions),
+    trainer: (candidates, place) => createTrainer(trainProgram(own, candidates, place), sessionOptions),
+    scorer: (candidates, place) => createScorer(scoreProgram(own, candidates, place), sessionOptions),
     predictor: () => openPredictor(inspected, sessionOptions),
     close,
   };
@@ -50,7 +57,15 @@ function openPredictor(lm: Inspected, options: SessionOptions): Promise<Predicto
 }
 
 async function createTrainer(program: Program, options: SessionOptions): Promise<Trainer> {
-  return trainerOn(await openProgram(program, options));
+  return { ...trainerOn(await openProgram(program, options)), half: computesInHalves(program) };
+}
+
+/** bfloat16 has float32's range: what is lost in float16 is not lost there. */
+function computesInHalves({ model }: Program): boolean {
+  const products = new Set(
+    model.graph.nodes.filter(({ op }) => /MatMul|Gemm/.test(op)).flatMap((node) => node.outputs),
+  );
+  return (model.graph.values ?? []).some(({ name, dtype }) => dtype === 'float16' && products.has(name));
 }
 
 async function createScorer(program: Program, options: SessionOptions): Promise<Scorer> {

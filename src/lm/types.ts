@@ -61,6 +61,8 @@ export interface ScoreResult {
 }
 
 export interface Trainer {
+  /** Its gradients are computed in float16: small ones are lost unless `weights` are large. */
+  readonly half?: boolean;
   /**
    * Loss and gradient with respect to the prompt table; `labels` are candidate indices [rows]. `weights` [rows] say what
    * each row counts for in the gradient: 1/rows, the mean loss, unless given.

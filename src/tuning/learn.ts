@@ -2,6 +2,7 @@
 import type { ResolvedHyperparameters } from '../jobs/hyperparameters.ts';
 import type { LmBatch, Trainer } from '../lm/types.ts';
 import type { PromptEncoder } from '../prompts/types.ts';
+import { startLossScale } from './loss-scale.ts';
 import { createOptimizer } from './optimizers/registry.ts';
 import type { Plan } from './plan.ts';
 import type { TrainingState } from './state.ts';
@@ -18,11 +19,13 @@ export function learnByGradient(
   options: ResolvedHyperparameters,
 ): Learn {
   return (state, plan) => {
+    if (parts.trainer.half) state.lossScale ??= startLossScale();
     const optimizer = createOptimizer(options.optimizer, state.optimizer, { weightDecay: options.weight_decay });
     return (batch, labels) =>
       trainStep({ ...parts, optimizer }, state.parameters, batch, labels, {
         learningRate: plan.learningRateAt(state.step),
         gradientClip: options.gradient_clip,
+        lossScale: state.lossScale,
       });
   };
 }

@@ -66,6 +66,7 @@ interface Resident extends Closable {
 }
 
 interface PackedTrainer extends Closable {
+  half: boolean;
   pack: Pack;
 }
 
@@ -105,11 +106,12 @@ function view({ lm, trainers, scorers }: Resident): Lm {
         // Keys and values before the first token are one table for the whole batch.
         const mostTokens = rest[0] === 'past' ? 0 : sharedTokens;
         const pack = createPack(trainer, { pad: lm.manifest.specialTokens.pad ?? 0, mostTokens });
-        return { pack, close: () => trainer.close() };
+        return { pack, half: trainer.half ?? false, close: () => trainer.close() };
       });
       const member = part.pack.join();
       away.push(member.leave);
       return {
+        half: part.half,
         step: member.step,
         async close() {
           member.quit();

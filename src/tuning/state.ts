@@ -2,6 +2,7 @@
 import type { Metrics } from '../jobs/contract.ts';
 import type { Parameters } from '../prompts/types.ts';
 import { type EarlyStopping, startEarlyStopping } from './early-stopping.ts';
+import type { LossScale } from './loss-scale.ts';
 import { initialOptimizerState, type OptimizerState } from './optimizers/registry.ts';
 
 /** The best evaluation so far, kept in full. */
@@ -21,6 +22,8 @@ export interface TrainingState {
   step: number;
   parameters: Parameters;
   optimizer: OptimizerState;
+  /** Null where the LM computes in float32. */
+  lossScale: LossScale | null;
   stopping: EarlyStopping;
   best: Best | null;
   /** Step of the last evaluation, -1 before the first. */
@@ -48,6 +51,7 @@ export function initialState(initial: Parameters, threads: number): TrainingStat
     step: 0,
     parameters,
     optimizer: initialOptimizerState(parameters),
+    lossScale: null,
     stopping: startEarlyStopping(),
     best: null,
     evaluatedStep: -1,

@@ -3,6 +3,7 @@ import { PtunedError } from '../errors.ts';
 import type { LmBatch, Trainer } from '../lm/types.ts';
 import type { Parameters, PromptEncoder } from '../prompts/types.ts';
 import { clipByNorm } from './clip.ts';
+import { type LossScale, scaledWeights, unscale } from './loss-scale.ts';
 import type { Optimizer } from './optimizers/registry.ts';
 
 export interface StepParts {
@@ -15,24 +16,28 @@ export interface StepOptions {
   learningRate: number;
   /** Largest gradient norm, or null for no clipping. */
   gradientClip: number | null;
+  /** Of an LM that computes in float16; moved on by each step. */
+  lossScale?: LossScale | null;
 }
 
 /**
  * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update, the gradient's
- * norm before clipping and how many jobs shared the LM's step. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
+ * norm before clipping (0 for a step left out because the scaled gradient overflowed) and how many jobs shared the LM's step. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
  */
 export async function trainStep(
   { trainer, encoder, optimizer }: StepParts,
   parameters: Parameters,
   batch: LmBatch,
   labels: BigInt64Array,
-  { learningRate, gradientClip }: StepOptions,
+  { learningRate, gradientClip, lossScale = null }: StepOptions,
 ): Promise<{ loss: number; gradientNorm: number; jobs: number }> {
   const { virtualTokens: rows, width } = encoder.shape;
   const step = optimizer.state.step + 1;
   const values = await encoder.forward(parameters);
-  const { loss, gradient, jobs = 1 } = await trainer.step(batch, labels, { rows, width, values });
+  const weights = lossScale === null ? undefined : scaledWeights(lossScale, batch.rows);
+  const { loss, gradient, jobs = 1 } = await trainer.step(batch, labels, { rows, width, values }, weights);
   if (!Number.isFinite(loss)) throw lossNotFinite('training loss', loss, step, learningRate);
+  if (lossScale !== null && !unscale(lossScale, gradient)) return { loss, gradientNorm: 0, jobs };
   const gradients = await encoder.gradient(parameters, gradient);
   const before = gradientClip === null ? null : clipByNorm(gradients, gradientClip);
   const updated = optimizer.update(parameters, gradients, learningRate);

@@ -32,6 +32,7 @@ function exampleState(step: number): TrainingState {
     step,
     best,
     stopping: { baseline: 0.25, best: 0.5, bestStep: step - 1, bestLoss: 0.7, sinceBest: 1 },
+    lossScale: { scale: 4096, good: step },
     evaluatedStep: step,
     devMetrics: { p: 0.1, loss: 1 / 3 },
     manualDev: { p: 0.2, loss: 0.1 + 0.2 },
