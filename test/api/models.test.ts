@@ -113,6 +113,7 @@ test('tuned prompts are listed with base LMs and seen by their owner alone', asy
     base_model: 'fake-causal',
     fine_tuning_job_id: 'ftjob-1',
     step: 100,
+    method: 'p_tuning',
     task: 'cloze',
     fields: ['country'],
     metrics: { p_at_1: 0.75 },
