@@ -7,8 +7,8 @@ import type { GraphBuilder } from '../onnx/builder.ts';
 import { isFloat } from '../onnx/dtype.ts';
 import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
 import { opKey, type Vjp, type VjpContext } from '../ops/op.ts';
+import { zerosOf } from '../ops/places.ts';
 import { ops } from '../ops/registry.ts';
-import { castLike } from '../ops/shared.ts';
 import { valuesRead } from './prune.ts';
 import { unbroadcast } from './unbroadcast.ts';
 
@@ -126,17 +126,11 @@ function vjpContext(
     },
     gradient(i) {
       const value = node.outputs[i]!;
-      return gradientOf(value) ?? zeros(builder, value);
+      return gradientOf(value) ?? zerosOf(builder, value);
     },
     hasGradient: (i) => gradientOf(node.outputs[i]!) !== null,
     consumers: (value) => readers.get(value) ?? [],
   };
-}
-
-function zeros(builder: GraphBuilder, value: string): string {
-  const plain = builder.op('Expand', [builder.constant('float32', 0), builder.op('Shape', [value])]);
-  const { dtype } = builder.type(value);
-  return !isFloat(dtype) ? plain : castLike(builder, plain, value);
 }
 
 /** Sum of a value's contributions; computed once and kept as the only contribution. */

@@ -3,7 +3,7 @@ import type { Dim } from '../onnx/dim.ts';
 import { typeOf } from '../onnx/types.ts';
 import { knownEqual } from './arithmetic.ts';
 import type { Infer, Op } from './op.ts';
-import { broadcasting, knownElements, required } from './shared.ts';
+import { broadcasting, knownElements, likeFirst, required } from './shared.ts';
 
 const none = { none: 'yields truth values' };
 
@@ -45,6 +45,10 @@ export const logicOps: Op[] = [
   { name: 'Or', opsets: [11], infer: numeric((x, y) => x !== 0 || y !== 0), vjp: none },
   { name: 'Xor', opsets: [11], infer: numeric((x, y) => (x !== 0) !== (y !== 0)), vjp: none },
   { name: 'Not', opsets: [11], infer: notInfer, vjp: none },
+  ...['BitwiseAnd', 'BitwiseOr', 'BitwiseXor'].map(
+    (name): Op => ({ name, opsets: [18], infer: broadcasting(), vjp: { none: 'works on integers' } }),
+  ),
+  { name: 'BitwiseNot', opsets: [18], infer: likeFirst, vjp: { none: 'works on integers' } },
   { name: 'IsNaN', opsets: [11, 13, 20], infer: test, vjp: none },
   { name: 'IsInf', opsets: [11, 20], infer: test, vjp: none },
 ];

@@ -3,7 +3,7 @@ import { type Dim, unknownDim } from '../onnx/dim.ts';
 import { floatAttribute, intAttribute, type Node } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { castLike, required } from './shared.ts';
+import { castLike, required, unsupported } from './shared.ts';
 
 /** Shape of a product whose operands may be transposed; element type of the left one. */
 export function productShape(
@@ -117,6 +117,8 @@ function transposedProductVjp(c: VjpContext, transA: boolean, transB: boolean, a
 }
 
 const fusedVjp: Vjp = (c) => {
+  const moved = ['transBatchA', 'transBatchB'].find((name) => intAttribute(c.node, name, 0) === 1);
+  if (moved !== undefined) throw unsupported(c.node, `has ${moved}, which has no gradient rule`);
   const transA = intAttribute(c.node, 'transA', 0) === 1;
   const transB = intAttribute(c.node, 'transB', 0) === 1;
   return transposedProductVjp(c, transA, transB, floatAttribute(c.node, 'alpha', 1));

@@ -5,12 +5,14 @@ import type { VjpContext } from './op.ts';
 import { castLike, castTo } from './shared.ts';
 
 /** Zeros of the shape and element type of the gradient of `like`. */
-export function zerosLike(c: VjpContext, like: string): string {
-  const b = c.builder;
-  const zeros = b.op('Expand', [b.constant('float32', 0), b.op('Shape', [like])]);
-  const { dtype } = b.type(like);
+export function zerosOf(builder: GraphBuilder, like: string): string {
+  const zeros = builder.op('Expand', [builder.constant('float32', 0), builder.op('Shape', [like])]);
   // The gradient of a rounded value is a float.
-  return !isFloat(dtype) ? zeros : castLike(b, zeros, like);
+  return isFloat(builder.type(like).dtype) ? castLike(builder, zeros, like) : zeros;
+}
+
+export function zerosLike(c: VjpContext, like: string): string {
+  return zerosOf(c.builder, like);
 }
 
 /**

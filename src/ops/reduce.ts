@@ -73,6 +73,15 @@ const extremumVjp: Vjp = (c) => {
   return [b.op('Mul', [hits, b.op('Div', [withKeptAxes(c, c.gradient(0)), count])]), null];
 };
 
+/** Positions along one axis. */
+const positionInfer: Infer = (node, inputs) => {
+  const { shape } = required(node, inputs, 0);
+  const axis = shape === null ? 0 : normalAxis(node, intAttribute(node, 'axis', 0), shape.length);
+  const keep = intAttribute(node, 'keepdims', 1) === 1;
+  const reduced = shape?.flatMap((dim, i): Dim[] => (i === axis ? (keep ? [1] : []) : [dim])) ?? null;
+  return [typeOf('int64', reduced)];
+};
+
 export const reduceOps: Op[] = [
   { name: 'ReduceSum', opsets: [11, 13], older: [axesAttribute(13)], infer: reduceInfer, vjp: sumVjp },
   { name: 'ReduceMean', opsets: [11, 13, 18], older: [axesAttribute(18)], infer: reduceInfer, vjp: meanVjp },
@@ -138,16 +147,6 @@ export const reduceOps: Op[] = [
     infer: prodInfer,
     vjp: { missing: 'exporters use it on shapes only' },
   },
-  {
-    name: 'ArgMax',
-    opsets: [11, 12, 13],
-    infer: (node, inputs) => {
-      const { shape } = required(node, inputs, 0);
-      const axis = shape === null ? 0 : normalAxis(node, intAttribute(node, 'axis', 0), shape.length);
-      const keep = intAttribute(node, 'keepdims', 1) === 1;
-      const reduced = shape?.flatMap((dim, i): Dim[] => (i === axis ? (keep ? [1] : []) : [dim])) ?? null;
-      return [typeOf('int64', reduced)];
-    },
-    vjp: { none: 'yields positions' },
-  },
+  { name: 'ArgMax', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },
+  { name: 'ArgMin', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },
 ];

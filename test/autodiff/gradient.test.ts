@@ -194,6 +194,12 @@ const uncovered: [string, Partial<Node>, Dim[], number][] = [
   ['Einsum', { attributes: attributesOf({ equation: 'ii->i' }), inputs: ['x'] }, [2, 2], 1],
   ['Conv', { attributes: attributesOf({ auto_pad: 'SAME_UPPER' }), inputs: ['x', 'kernel'] }, [1, 1, 5], 1],
   ['Mod', { attributes: attributesOf({ fmod: 1 }), inputs: ['x', 'x'] }, [4], 1],
+  [
+    'FusedMatMul',
+    { domain: 'com.microsoft', attributes: attributesOf({ transBatchA: 1 }), inputs: ['x', 'x'] },
+    [2, 2, 2],
+    1,
+  ],
   ['ReduceProd', { inputs: ['x'] }, [4], 1],
 ];
 
