@@ -5,6 +5,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EncoderType } from '../../src/prompts/schema.ts';
 import { type Publishing, publish } from './document.ts';
+import { type InferResult, measureInference } from './infer.ts';
+import { inferReport } from './infer-report.ts';
 import { type BenchLm, benchLm, lmNames, ownLm } from './lms.ts';
 import { describeMachine, measureMachine } from './machine.ts';
 import { measureTraining, type TrainCase, type TrainResult } from './train.ts';
@@ -63,6 +65,32 @@ async function train(options: TrainOptions): Promise<void> {
   publish(options, 'train', { machine, steps, rounds, results }, `${describeMachine(machine)}.\n\n${text}`);
 }
 
+interface InferOptions extends Publishing {
+  lm: string[];
+  prompts: number;
+  clients: number;
+  seconds: number;
+  rounds: number;
+  threads: number;
+  overload: number;
+  overloadSeconds: number;
+}
+
+async function infer(options: InferOptions): Promise<void> {
+  const { clients, seconds, rounds, threads, prompts } = options;
+  const overload = { times: options.overload, seconds: options.overloadSeconds };
+  const machine = await measureMachine(threads);
+  console.log(describeMachine(machine));
+  const results: InferResult[] = [];
+  for (const name of options.lm) {
+    console.error(`${name} …`);
+    results.push(await measureInference(benchLm(name), prompts, { clients, seconds, rounds, threads, overload }));
+  }
+  const text = inferReport(results);
+  console.log(`\n${text}`);
+  publish(options, 'infer', { machine, clients, seconds, results }, `${describeMachine(machine)}.\n\n${text}`);
+}
+
 const program = new Command('bench').description('how fast this is, and how near to what the machine can do');
 const publishing = (command: Command) =>
   command
@@ -83,5 +111,15 @@ publishing(program.command('train').description('whole training steps: encoder, 
   .option('--profile', "also where the LM's time goes by op, from onnxruntime's own profile")
   .option('--peer <python and script...>', 'a Python with torch and peft, and the script that trains the same shapes')
   .action(train);
+
+publishing(program.command('infer').description('requests to the inference server: one tuned prompt, many, too many'))
+  .addOption(new Option('--lm <names...>', 'which LMs').choices(lmNames).default(['gpt2', 'gpt2-small']))
+  .option('--prompts <count>', 'different tuned prompts in the mixed load', count, 64)
+  .option('--clients <count>', 'clients that each wait for their answer', count, 64)
+  .option('--seconds <count>', 'length of each measurement', count, 6)
+  .option('--rounds <count>', 'measurements of each load, in turns', count, 3)
+  .option('--overload <times>', 'requests sent in the overload, in times of what was served', count, 5)
+  .option('--overload-seconds <count>', 'length of the overload', count, 60)
+  .action(infer);
 
 await program.parseAsync();
