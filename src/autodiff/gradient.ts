@@ -43,7 +43,8 @@ export function appendReachingGradients(builder: GraphBuilder, request: Gradient
   const contributions = new Map<string, string[]>();
   for (const [value, gradient] of request.seeds) contributions.set(value, [gradient]);
   const readers = readersOf(forward);
-  const gradientOf = (value: string): string | null => combine(builder, contributions, value);
+  const producerOf = producersIn(builder);
+  const gradientOf = (value: string): string | null => combine(builder, contributions, value, producerOf);
 
   for (const node of forward.reverse()) {
     const active = node.outputs.some((name) => path.has(name) && contributions.has(name));
@@ -134,11 +135,16 @@ function vjpContext(
 }
 
 /** Sum of a value's contributions; computed once and kept as the only contribution. */
-function combine(builder: GraphBuilder, contributions: Map<string, string[]>, value: string): string | null {
+function combine(
+  builder: GraphBuilder,
+  contributions: Map<string, string[]>,
+  value: string,
+  producerOf: Producers,
+): string | null {
   const list = contributions.get(value);
   if (list === undefined) return null;
   if (list.length === 1) return list[0]!;
-  const total = sumOfProducts(builder, list) ?? list.reduce((sum, one) => builder.op('Add', [sum, one]));
+  const total = sumOfProducts(builder, list, producerOf) ?? list.reduce((sum, one) => builder.op('Add', [sum, one]));
   contributions.set(value, [total]);
   return total;
 }
@@ -147,10 +153,8 @@ function combine(builder: GraphBuilder, contributions: Map<string, string[]>, va
  * Σ AᵢᵀBᵢ as one product of the stacked rows. A weight used at every step of an unrolled recurrence collects one
  * outer product a step; adding them up one by one would read and write the whole weight gradient each time.
  */
-function sumOfProducts(builder: GraphBuilder, list: readonly string[]): string | null {
-  const made = new Map(list.map((name) => [name, null as Node | null]));
-  for (const node of builder.graph.nodes) if (made.has(node.outputs[0]!)) made.set(node.outputs[0]!, node);
-  const nodes = [...made.values()];
+function sumOfProducts(builder: GraphBuilder, list: readonly string[], producerOf: Producers): string | null {
+  const nodes = [...new Set(list)].map(producerOf);
   if (!nodes.every((node) => node !== null && isRowProduct(builder, node))) return null;
   const stack = (i: number) =>
     builder.op(
@@ -160,6 +164,19 @@ function sumOfProducts(builder: GraphBuilder, list: readonly string[]): string |
     );
   const attributes = { transA: 1, transB: 0, alpha: { float: 1 } };
   return builder.op('FusedMatMul', [stack(0), stack(1)], attributes, { domain: 'com.microsoft' });
+}
+
+/** The node whose first output a value is; null for inputs and initializers. */
+type Producers = (value: string) => Node | null;
+
+/** Looks only at nodes that were appended since it was last asked: over a whole gradient each is looked at once. */
+function producersIn({ graph }: GraphBuilder): Producers {
+  const found = new Map<string, Node>();
+  let seen = 0;
+  return (value) => {
+    for (; seen < graph.nodes.length; seen++) found.set(graph.nodes[seen]!.outputs[0]!, graph.nodes[seen]!);
+    return found.get(value) ?? null;
+  };
 }
 
 /** Whether a node is AᵀB of two matrices: a sum of outer products of their rows. */
