@@ -1,5 +1,5 @@
 /** The LMs that are measured: generated once into a cache folder, imported as a user's LM is. */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import type { ModelManifest } from '../../src/models/manifest.ts';
@@ -63,13 +63,12 @@ export function lmDirectory({ name, source }: BenchLm): string {
   return directory;
 }
 
-/** Its manifest, by the import that users run; kept beside a generated one. */
-export async function importedLm(lm: BenchLm): Promise<ModelManifest> {
+const imported = new Map<string, Promise<ModelManifest>>();
+
+/** Its manifest, by the import that users run; once in a process, for it depends on the code. */
+export function importedLm(lm: BenchLm): Promise<ModelManifest> {
   const directory = lmDirectory(lm);
-  if ('directory' in lm.source) return preflightModel(directory, { id: lm.name });
-  const path = join(directory, 'manifest.json');
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')) as ModelManifest;
-  const manifest = await preflightModel(directory, { id: lm.name });
-  writeFileSync(path, JSON.stringify(manifest));
+  const manifest = imported.get(directory) ?? preflightModel(directory, { id: lm.name });
+  imported.set(directory, manifest);
   return manifest;
 }

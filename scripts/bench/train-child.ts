@@ -1,6 +1,5 @@
 /** Whole training steps of the product on one LM, timed by their parts. Runs in a process of its own and does nothing else. */
 import { openLm } from '../../src/lm/open.ts';
-import type { LmBatch } from '../../src/lm/types.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import { openEncoder } from '../../src/prompts/open.ts';
 import type { EncoderType } from '../../src/prompts/schema.ts';
@@ -8,6 +7,7 @@ import type { Parameters } from '../../src/prompts/types.ts';
 import { createOptimizer, initialOptimizerState } from '../../src/tuning/optimizers/registry.ts';
 import { vocabularyCandidates } from '../../src/tuning/reference.ts';
 import { type StepParts, trainStep } from '../../src/tuning/step.ts';
+import { peerBatch } from './batch.ts';
 import { answerOnce } from './child.ts';
 import { minimum } from './statistics.ts';
 
@@ -62,7 +62,7 @@ answerOnce<TrainTask, TrainTimes>(async (task) => {
 
 async function timeSteps(parts: StepParts, parameters: Parameters, task: TrainTask) {
   const { spent, timed } = timeParts(parts);
-  const { batch, labels } = batchOf(task);
+  const { batch, labels } = peerBatch(task, task.manifest.vocabularySize);
   const steps: number[] = [];
   let best: Record<Part, number> = { encoder: 0, lm: 0, encoderGradient: 0, optimizer: 0, host: 0 };
   for (let i = 0; i < task.steps + warmup; i++) {
@@ -105,24 +105,4 @@ function timeParts({ trainer, encoder, optimizer }: StepParts) {
     },
   };
   return { spent, timed };
-}
-
-/** The peer's batch: pseudo tokens in front, then tokens out of the first thousand, one label. */
-function batchOf({ batch: rows, length, virtual, target, manifest }: TrainTask): {
-  batch: LmBatch;
-  labels: BigInt64Array;
-} {
-  const size = rows * length;
-  const range = Math.min(995, manifest.vocabularySize - 5);
-  return {
-    batch: {
-      rows,
-      length,
-      ids: BigInt64Array.from({ length: size }, (_, i) => BigInt(5 + ((i * 7919) % range))),
-      mask: new BigInt64Array(size).fill(1n),
-      slots: BigInt64Array.from({ length: size }, (_, i) => (i % length < virtual ? BigInt(i % length) : -1n)),
-      targets: new BigInt64Array(rows).fill(BigInt(target)),
-    },
-    labels: new BigInt64Array(rows).fill(11n),
-  };
 }

@@ -3,10 +3,10 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
-import { bindDims } from '../../src/lm/memory.ts';
 import { trainProgram } from '../../src/lm/programs.ts';
 import type { EncoderType } from '../../src/prompts/schema.ts';
 import { vocabularyCandidates } from '../../src/tuning/reference.ts';
+import { bindBatch } from './batch.ts';
 import { inChild } from './child.ts';
 import { costOf, encoderBytes, type StepCost } from './cost.ts';
 import { type BenchLm, importedLm } from './lms.ts';
@@ -72,7 +72,7 @@ export async function measureTraining(one: TrainCase, settings: TrainSettings, m
     theirs.push(await trainPeer(peer, { lm: one.lm.peer, batch, length, virtual, encoder, steps, threads }));
   }
   const ops = settings.profile ? await profiled(task) : null;
-  const cost = { ...stepCost(manifest.directory, one), encoderBytes: encoderBytes(ours[0]!.parameters) };
+  const cost = { ...stepCost(task), encoderBytes: encoderBytes(ours[0]!.parameters) };
   const all = ours.flatMap((times) => times.steps);
   const best = ours.reduce((a, b) => (minimum(b.steps) < minimum(a.steps) ? b : a));
   const operations = cost.forward + cost.backward;
@@ -114,10 +114,11 @@ function most(all: readonly Taken[]): Taken {
   };
 }
 
-function stepCost(directory: string, { batch, length, virtual }: TrainCase): StepCost {
-  const lm = inspectDirectory(directory);
-  const program = trainProgram(lm, vocabularyCandidates(lm.vocabularySize));
-  return costOf(program, bindDims({ batch, length, virtual }));
+function stepCost(task: TrainTask): StepCost {
+  const { directory, redundant, vocabularySize } = task.manifest;
+  const lm = { ...inspectDirectory(directory), redundant };
+  const program = trainProgram(lm, vocabularyCandidates(vocabularySize));
+  return costOf(program, bindBatch(task, vocabularySize, program.sharesPrefixes));
 }
 
 /** A run of its own: writing the profile costs time. */

@@ -1,0 +1,40 @@
+/** The batch that steps are measured on. */
+import { bindDims } from '../../src/lm/memory.ts';
+import { findPlaces } from '../../src/lm/packing-feeds.ts';
+import type { LmBatch } from '../../src/lm/types.ts';
+
+export interface BatchSizes {
+  batch: number;
+  /** Tokens of a row, pseudo tokens included. */
+  length: number;
+  virtual: number;
+  /** Position whose logits are read. */
+  target: number;
+}
+
+/** The peer's batch: pseudo tokens in front, then tokens out of the first thousand, one label. */
+export function peerBatch(
+  { batch: rows, length, virtual, target }: BatchSizes,
+  vocabulary: number,
+): { batch: LmBatch; labels: BigInt64Array } {
+  const size = rows * length;
+  const range = Math.min(995, vocabulary - 5);
+  return {
+    batch: {
+      rows,
+      length,
+      // As rendering leaves it, the id under a pseudo token is the same in every row.
+      ids: BigInt64Array.from({ length: size }, (_, i) => BigInt(i % length < virtual ? 0 : 5 + ((i * 7919) % range))),
+      mask: new BigInt64Array(size).fill(1n),
+      slots: BigInt64Array.from({ length: size }, (_, i) => (i % length < virtual ? BigInt(i % length) : -1n)),
+      targets: new BigInt64Array(rows).fill(BigInt(target)),
+    },
+    labels: new BigInt64Array(rows).fill(11n),
+  };
+}
+
+/** Sizes of the symbols in a training program's shapes for that batch, of the tokens that are left to compute included. */
+export function bindBatch(sizes: BatchSizes, vocabulary: number, shares: boolean): Map<string, number> {
+  const { packed, copies } = findPlaces(peerBatch(sizes, vocabulary).batch, shares);
+  return new Map([...bindDims(sizes), ['tokens', packed.length], ['copies', copies.length]]);
+}
