@@ -8,12 +8,13 @@ export interface Publishing {
 }
 
 /** Writes the figures where they were asked for, and the text between `<!-- kind -->` and `<!-- /kind -->`. */
-export function publish({ json, docs }: Publishing, kind: string, figures: unknown, text: string): void {
+export function publish({ json, docs }: Publishing, kind: string, figures: unknown, text: string, svg?: string): void {
   const encoded = `${JSON.stringify(figures, rounded, 1)}\n`;
   if (json !== undefined) writeFileSync(json, encoded);
   if (docs === undefined) return;
   mkdirSync(join(docs, 'benchmarks'), { recursive: true });
   writeFileSync(join(docs, 'benchmarks', `${kind}.json`), encoded);
+  if (svg !== undefined) writeFileSync(join(docs, 'benchmarks', `${kind}.svg`), svg);
   const path = join(docs, 'benchmarks.md');
   const before = readFileSync(path, 'utf8');
   const part = new RegExp(`(<!-- ${kind} -->\n)[^]*?(<!-- /${kind} -->)`);

@@ -4,7 +4,9 @@
  */
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EncoderType } from '../../src/prompts/schema.ts';
+import { charts } from './chart.ts';
 import { type Publishing, publish } from './document.ts';
+import { growthPanels, growthReport, measureGrowth } from './growth.ts';
 import { type InferResult, measureInference } from './infer.ts';
 import { inferReport } from './infer-report.ts';
 import { type BenchLm, benchLm, lmNames, ownLm } from './lms.ts';
@@ -91,6 +93,15 @@ async function infer(options: InferOptions): Promise<void> {
   publish(options, 'infer', { machine, clients, seconds, results }, `${describeMachine(machine)}.\n\n${text}`);
 }
 
+async function growth(options: Publishing & { threads: number; steps: number; rows: number }): Promise<void> {
+  const machine = await measureMachine(options.threads);
+  console.log(describeMachine(machine));
+  const all = await measureGrowth(options.threads, options.steps, options.rows);
+  const text = growthReport(all);
+  console.log(`\n${text}`);
+  publish(options, 'growth', { machine, all }, `${describeMachine(machine)}.\n\n${text}`, charts(growthPanels(all)));
+}
+
 const program = new Command('bench').description('how fast this is, and how near to what the machine can do');
 const publishing = (command: Command) =>
   command
@@ -121,5 +132,10 @@ publishing(program.command('infer').description('requests to the inference serve
   .option('--overload <times>', 'requests sent in the overload, in times of what was served', count, 5)
   .option('--overload-seconds <count>', 'length of the overload', count, 60)
   .action(infer);
+
+publishing(program.command('growth').description('how cost grows with batch, length, layers and rows'))
+  .option('--steps <count>', 'counted steps of each case', count, 5)
+  .option('--rows <count>', 'largest data file', count, 1_000_000)
+  .action(growth);
 
 await program.parseAsync();
