@@ -67,7 +67,7 @@ async function overloaded(
   const alone = await probe(target);
   const resident = [residentBytes(pid)];
   const watch = setInterval(() => resident.push(residentBytes(pid)), 1000);
-  const summary = await openLoop(target, rate, seconds, mostOpen);
+  const { summary, drained } = await openLoop(target, rate, seconds, mostOpen);
   clearInterval(watch);
   const ended = performance.now();
   // Back to normal: a request alone is answered in what it took before, give or take.
@@ -77,7 +77,9 @@ async function overloaded(
     if (performance.now() - ended > 60_000) break;
     await sleep(100);
   }
-  return { ...summary, rate, residentBytes: resident, recoverySeconds: (performance.now() - ended) / 1000 };
+  const recoverySeconds = (performance.now() - ended) / 1000;
+  await drained;
+  return { ...summary, rate, residentBytes: resident, recoverySeconds };
 }
 
 async function probe(target: Target) {

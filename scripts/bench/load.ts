@@ -44,8 +44,16 @@ export async function closedLoop(target: Target, clients: number, seconds: numbe
   return summary(outcomes, (performance.now() - begun) / 1000);
 }
 
-/** Requests at a fixed rate, at most `most` of them open at a time; what that holds back is counted as sent late. */
-export async function openLoop(target: Target, rate: number, seconds: number, most: number): Promise<LoadSummary> {
+/**
+ * Requests at a fixed rate, at most `most` of them open at a time. Resolves when the last is sent; what was answered until
+ * then is in the summary, and `drained` resolves when the rest is answered too.
+ */
+export async function openLoop(
+  target: Target,
+  rate: number,
+  seconds: number,
+  most: number,
+): Promise<{ summary: LoadSummary; drained: Promise<unknown> }> {
   const agent = new Agent({ keepAlive: true, maxSockets: most });
   const outcomes: Outcome[] = [];
   const open = new Set<Promise<void>>();
@@ -63,10 +71,8 @@ export async function openLoop(target: Target, rate: number, seconds: number, mo
     await sleep(2);
   }
   const measured = (performance.now() - begun) / 1000;
-  const atEnd = [...outcomes];
-  await Promise.all(open);
-  agent.destroy();
-  return summary(atEnd, measured);
+  const drained = Promise.all(open).then(() => agent.destroy());
+  return { summary: summary([...outcomes], measured), drained };
 }
 
 export function post(agent: Agent, { url, body }: Target, n: number): Promise<Outcome> {
