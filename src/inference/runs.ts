@@ -1,5 +1,6 @@
 /** The three runs of an LM: read logits at the targets, begin to generate, generate one token more. */
 import { performance } from 'node:perf_hooks';
+import { setImmediate as afterEvents } from 'node:timers/promises';
 import type { Decoding, Predictor } from '../lm/types.ts';
 import { assemble } from './batch.ts';
 import type { Entry } from './queue.ts';
@@ -28,7 +29,7 @@ export async function scoreRows(context: RunContext, entries: Entry[]): Promise<
     const { batch, table } = assembled(context, entries);
     const run = () => context.predictor.logits(batch, table);
     const logits = await measured(context, 'score', batch.rows, batch.rows * batch.length, run);
-    entries.forEach((entry, row) => void readRow(entry, logits, row, batch.rows));
+    await readRows(entries, logits);
   });
 }
 
@@ -79,6 +80,21 @@ function readTokens(entries: Entry[], decoding: Decoding, tokens: Map<number, nu
   });
   if (tokens.size < rows.length) decoding.keep(rows.filter((row) => tokens.has(row)));
   return tokens.size > 0;
+}
+
+/** Milliseconds of reading after which others get their turn: a row of 50,000 logits takes about one. */
+const longestReading = 4;
+
+/** Hands each row its logits; requests that arrive meanwhile are taken or refused between rows. */
+async function readRows(entries: Entry[], logits: Float32Array): Promise<void> {
+  let since = performance.now();
+  for (const [row, entry] of entries.entries()) {
+    if (performance.now() - since > longestReading) {
+      await afterEvents();
+      since = performance.now();
+    }
+    readRow(entry, logits, row, entries.length);
+  }
 }
 
 /** Hands a row its logits; null when it is done or has failed. */
