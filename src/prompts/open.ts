@@ -5,7 +5,7 @@ import { appendGradient, isRowProduct } from '../autodiff/gradient.ts';
 import { prune } from '../autodiff/prune.ts';
 import { PtunedError } from '../errors.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
-import type { Model, Node } from '../onnx/ir.ts';
+import type { Graph, Model, Node } from '../onnx/ir.ts';
 import { createSession, type Feed } from '../onnx/session.ts';
 import { typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
@@ -25,7 +25,7 @@ export async function openEncoder(shape: EncoderShape, options: { threads: numbe
     throw new PtunedError('invalid_request', `encoder.type ${shape.type}: ${refusal}.`, { param: 'encoder.type' });
   const specs = method.parameters(shape);
   const names = specs.map((spec) => spec.name);
-  const [forward, backward] = [forwardModel(shape), backwardModel(shape, names)];
+  const { forward, backward, carried } = encoderModels(shape, names);
   const sessionOptions = { ...options, device: 'cpu' as const, prepack: false };
   const forwardSession = await createSession(forward.model, sessionOptions);
   const backwardSession = await createSession(backward.model, sessionOptions);
@@ -38,6 +38,7 @@ export async function openEncoder(shape: EncoderShape, options: { threads: numbe
     return feeds;
   };
   const dims = [shape.virtualTokens, shape.width];
+  let last: Record<string, Feed> = {};
   return {
     shape,
     initialise(seed) {
@@ -48,10 +49,11 @@ export async function openEncoder(shape: EncoderShape, options: { threads: numbe
       const feeds = feedsOf(parameters, forwardSession.inputs);
       if (shape.base !== null) feeds[baseFeed] = { dtype: 'float32', dims, data: shape.base };
       const results = await forwardSession.run(feeds);
+      last = Object.fromEntries(carried.map((name) => [name, results[name]!]));
       return results[forward.output]!.data as Float32Array;
     },
     async gradient(parameters, tableGradient) {
-      const feeds = feedsOf(parameters, backwardSession.inputs);
+      const feeds: Record<string, Feed> = { ...feedsOf(parameters, backwardSession.inputs), ...last };
       feeds[gradientFeed] = { dtype: 'float32', dims, data: tableGradient };
       const results = await backwardSession.run(feeds);
       const read = (output: string) => results[output]!;
@@ -71,30 +73,6 @@ function declare(shape: EncoderShape): GraphBuilder {
   return builder;
 }
 
-function modelOf(builder: GraphBuilder, outputs: readonly string[]): Model {
-  for (const name of outputs) builder.output(name);
-  prune(builder.graph);
-  checkGraph(builder.graph, 'encoder');
-  const read = new Set([...builder.graph.nodes.flatMap((node) => node.inputs), ...outputs]);
-  builder.graph.inputs = builder.graph.inputs.filter((input) => read.has(input.name));
-  const opsets = new Map([
-    ['', 21],
-    ['com.microsoft', 1],
-  ]);
-  return { irVersion: 10, producer: 'ptuned', opsets, graph: builder.graph, functions: [] };
-}
-
-/** parameters (and base) -> table [n, H]. */
-function forwardModel(shape: EncoderShape): { model: Model; output: string } {
-  const builder = declare(shape);
-  let table = promptMethods[shape.type].forward(builder, shape);
-  if (shape.base !== null) {
-    builder.input(baseFeed, typeOf('float32', [shape.virtualTokens, shape.width]));
-    table = builder.op('Add', [table, baseFeed]);
-  }
-  return { model: modelOf(builder, [table]), output: table };
-}
-
 /** Outputs that hold a gradient: itself, or the factors of the outer products it is a sum of. */
 type GradientOutputs = { whole: string } | { left: string; right: string };
 
@@ -104,33 +82,73 @@ function gradientOf(outputs: GradientOutputs, read: (output: string) => Feed): G
   return { terms: read(outputs.left).dims[0]!, left: values(outputs.left), right: values(outputs.right) };
 }
 
-/** parameters and dLoss/dtable -> gradient of every parameter. The base only shifts the table and plays no part. */
-function backwardModel(
-  shape: EncoderShape,
-  names: readonly string[],
-): { model: Model; outputs: Map<string, GradientOutputs> } {
+interface EncoderModels {
+  /** parameters (and base) -> table [n, H], and the values that the gradient needs. */
+  forward: { model: Model; output: string };
+  /** parameters, carried values and dLoss/dtable -> gradient of every parameter. */
+  backward: { model: Model; outputs: Map<string, GradientOutputs> };
+  /** Activations, from one to the other: small beside the parameters that they come from. */
+  carried: string[];
+}
+
+function encoderModels(shape: EncoderShape, names: readonly string[]): EncoderModels {
   const builder = declare(shape);
-  const table = promptMethods[shape.type].forward(builder, shape);
+  const encoded = promptMethods[shape.type].forward(builder, shape);
+  const forward = [...builder.graph.nodes];
   builder.input(gradientFeed, typeOf('float32', [shape.virtualTokens, shape.width]));
-  const gradients = appendGradient(builder, { seeds: new Map([[table, gradientFeed]]), wrt: names });
-  // onnxruntime refuses an output listed twice, and one value may serve two parameters (the LSTM's two biases).
-  const taken = new Set<string>(builder.graph.inputs.map((input) => input.name));
+  const gradients = appendGradient(builder, { seeds: new Map([[encoded, gradientFeed]]), wrt: names });
+  const outputs = gradientOutputs(builder, gradients);
+  const wanted = [...outputs.values()].flatMap((one) => ('whole' in one ? [one.whole] : [one.left, one.right]));
+  const backward = modelOf({ ...builder.graph, nodes: builder.graph.nodes.slice(forward.length) }, builder, wanted);
+  const activations = new Set(forward.flatMap((node) => node.outputs));
+  const carried = backward.graph.inputs.map((input) => input.name).filter((name) => activations.has(name));
+
+  builder.graph.nodes = forward;
+  let table = encoded;
+  // The base only shifts the table and plays no part in the gradient.
+  if (shape.base !== null) {
+    builder.input(baseFeed, typeOf('float32', [shape.virtualTokens, shape.width]));
+    table = builder.op('Add', [table, baseFeed]);
+  }
+  const results = [table, ...carried.filter((name) => name !== table)];
+  const model = modelOf(builder.graph, builder, results);
+  return { forward: { model, output: table }, backward: { model: backward, outputs }, carried };
+}
+
+/** The graph as a model of its own: what its nodes read and do not yield are its inputs. */
+function modelOf(graph: Graph, builder: GraphBuilder, wanted: readonly string[]): Model {
+  const valueInfo = (name: string) => ({ name, ...builder.type(name) });
+  const own: Graph = { ...graph, initializers: new Map(graph.initializers), outputs: wanted.map(valueInfo) };
+  prune(own);
+  const yielded = new Set([...own.initializers.keys(), ...own.nodes.flatMap((node) => node.outputs)]);
+  const read = new Set([...own.nodes.flatMap((node) => node.inputs), ...wanted]);
+  own.inputs = [...read].filter((name) => name !== '' && !yielded.has(name)).map(valueInfo);
+  checkGraph(own, 'encoder');
+  const opsets = new Map([
+    ['', 21],
+    ['com.microsoft', 1],
+  ]);
+  return { irVersion: 10, producer: 'ptuned', opsets, graph: own, functions: [] };
+}
+
+/** onnxruntime refuses an output listed twice, and one value may serve two parameters (the LSTM's two biases). */
+function gradientOutputs(builder: GraphBuilder, gradients: ReadonlyMap<string, string>): Map<string, GradientOutputs> {
+  const producers = new Map(builder.graph.nodes.map((node) => [node.outputs[0]!, node]));
+  const taken = new Set<string>();
+  // What no node of the gradient yields (its seed, an activation) becomes an output under another name.
   const output = (value: string): string => {
-    const name = taken.has(value) ? builder.op('Identity', [value]) : value;
+    const name = taken.has(value) || !producers.has(value) ? builder.op('Identity', [value]) : value;
     taken.add(name);
     return name;
   };
-  const producers = new Map(builder.graph.nodes.map((node) => [node.outputs[0]!, node]));
-  const outputs = new Map<string, GradientOutputs>();
-  for (const [name, gradient] of gradients) {
-    const factors = outerFactors(builder, producers.get(gradient));
-    outputs.set(
-      name,
-      factors === null ? { whole: output(gradient) } : { left: output(factors[0]), right: output(factors[1]) },
-    );
-  }
-  const all = [...outputs.values()].flatMap((one) => ('whole' in one ? [one.whole] : [one.left, one.right]));
-  return { model: modelOf(builder, all), outputs };
+  return new Map(
+    [...gradients].map(([name, gradient]) => {
+      const factors = outerFactors(builder, producers.get(gradient));
+      const outputs: GradientOutputs =
+        factors === null ? { whole: output(gradient) } : { left: output(factors[0]), right: output(factors[1]) };
+      return [name, outputs];
+    }),
+  );
 }
 
 /** left and right of a gradient leftᵀ·right that is cheaper to keep as such; null for any other. */

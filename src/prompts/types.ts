@@ -28,7 +28,10 @@ export interface PromptEncoder {
   initialise(seed: number): Parameters;
   /** The folded prompt table h [n, H]. */
   forward(parameters: Parameters): Promise<Float32Array>;
-  /** Vector-Jacobian product: gradients of all parameters from dLoss/dh [n, H]. Same names and sizes. */
+  /**
+   * Vector-Jacobian product of the last `forward`, with the parameters it was given: gradients of all of them from
+   * dLoss/dh [n, H]. Same names and sizes.
+   */
   gradient(parameters: Parameters, tableGradient: Float32Array): Promise<Gradients>;
   close(): Promise<void>;
 }
