@@ -2,6 +2,7 @@
 import type { GraphBuilder } from '../onnx/builder.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { feeds } from './feeds.ts';
+import { pickLogits } from './head.ts';
 
 /**
  * Scores of the candidates [batch, 1, count] from logits [batch, 1, V]: the weighted sum of each candidate's tokens.
@@ -15,7 +16,7 @@ export function candidateScores(builder: GraphBuilder, logits: string, candidate
     dims: [candidates.ids.length],
     data: bytesOf(candidates.ids),
   });
-  const picked = builder.op('Gather', [plain, ids], { axis: 2 });
+  const picked = pickLogits(builder, plain, ids);
   if (candidates.width === 1 && candidates.weights.every((weight) => weight === 1)) return picked;
   const shaped = builder.op('Reshape', [
     picked,
