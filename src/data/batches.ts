@@ -45,7 +45,7 @@ export interface Buckets {
 }
 
 /** Batches whose rows are sorted by length together: enough for little padding, few enough to keep the order random. */
-const batchesPerBucket = 50;
+const batchesPerBucket = 16;
 
 /**
  * A permutation of 0 … count − 1 (Fisher and Yates), a pure function of seed and epoch: a resumed run needs no state of a

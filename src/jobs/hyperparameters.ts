@@ -17,6 +17,9 @@ const length = {
     Type.Integer({ minimum: 1, maximum: 10_000, description: 'Evaluations without a gain before training stops.' }),
   ),
   drop_last: Type.Optional(Type.Boolean({ description: 'Drop the last partial batch of an epoch.' })),
+  group_by_length: Type.Optional(
+    Type.Boolean({ description: 'Rows of like length share batches: less padding, a less random order.' }),
+  ),
 };
 
 export const Hyperparameters = Type.Object(
@@ -37,6 +40,7 @@ export const Hyperparameters = Type.Object(
     evaluate_every: length.evaluate_every,
     patience: length.patience,
     drop_last: length.drop_last,
+    group_by_length: length.group_by_length,
   },
   { additionalProperties: false },
 );
@@ -66,10 +70,11 @@ export interface ResolvedHyperparameters {
   evaluate_every: 'epoch' | number;
   patience: number;
   drop_last: boolean;
+  group_by_length: boolean;
 }
 
 /** Those of a search: how long it is. */
 export type ResolvedLength = Pick<
   ResolvedHyperparameters,
-  'preset' | 'n_epochs' | 'batch_size' | 'max_steps' | 'evaluate_every' | 'patience' | 'drop_last'
+  'preset' | 'n_epochs' | 'batch_size' | 'max_steps' | 'evaluate_every' | 'patience' | 'drop_last' | 'group_by_length'
 >;

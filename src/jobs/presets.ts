@@ -49,6 +49,7 @@ const auto: Preset = {
       evaluate_every: interval,
       patience: Math.max(5, Math.ceil(autoPatienceSteps / (interval === 'epoch' ? stepsPerEpoch : interval))),
       drop_last: false,
+      group_by_length: false,
     };
   },
 };
@@ -81,6 +82,7 @@ const lama: Preset = {
     evaluate_every: 'epoch',
     patience: 20,
     drop_last: true,
+    group_by_length: false,
   }),
 };
 
@@ -100,6 +102,7 @@ const fewShot: Preset = {
     evaluate_every: 20,
     patience: 10,
     drop_last: false,
+    group_by_length: false,
   }),
 };
 
@@ -117,6 +120,7 @@ export function searchLength({ stepsPerEpoch }: Sizes): Omit<ResolvedLength, 'pr
     evaluate_every: searchInterval,
     patience: searchSteps / searchInterval / 2,
     drop_last: false,
+    group_by_length: false,
   };
 }
 

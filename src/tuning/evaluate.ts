@@ -18,8 +18,8 @@ export interface EvaluationSet {
 }
 
 /** Tokens and rows of an evaluation batch: enough to keep the LM busy, little enough to fit beside training. */
-const mostTokens = 2048;
-const mostRows = 128;
+const mostTokens = 4096;
+const mostRows = 256;
 
 /** Sorts by length (stable, so the same rows always make the same batches) and pads each batch to its longest row. */
 export function arrangeEvaluation(rows: Rows, pad: number): EvaluationSet {

@@ -1,6 +1,7 @@
 /** Training itself, from whatever state it is given to the last step: evaluate, update, save. */
 import { epochOrder, padBatch } from '../data/batches.ts';
 import type { Rows } from '../data/compact.ts';
+import type { ResolvedLength } from '../jobs/hyperparameters.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import { isExhausted } from './early-stopping.ts';
 import { evaluateStep } from './milestones.ts';
@@ -14,7 +15,7 @@ export async function train(run: Run): Promise<void> {
   const options = job.spec.method.hyperparameters;
   const learn = session.learn(state, plan, () => pulse(hooks));
   const meter = createMeter(state, plan, job.spec.method.task.metric, hooks.progress, now);
-  const rowsAt = createOrder(session.data.train, plan, options.batch_size, job.spec.seed);
+  const rowsAt = createOrder(session.data.train, plan, options, job.spec.seed);
   let saved = now();
   for (;;) {
     if (plan.isEvaluatedAfter(state.step) && state.evaluatedStep !== state.step) {
@@ -45,13 +46,19 @@ export async function train(run: Run): Promise<void> {
   }
 }
 
-/** The rows of each update: a new order every epoch, a pure function of seed and epoch. */
-function createOrder(rows: Rows, plan: Plan, batchSize: number, seed: number): (step: number) => RenderedRow[] {
+/** The rows of each update: a new order every epoch, a pure function of seed, epoch and the rows' lengths. */
+function createOrder(
+  rows: Rows,
+  plan: Plan,
+  { batch_size: batchSize, group_by_length: isGrouped }: Pick<ResolvedLength, 'batch_size' | 'group_by_length'>,
+  seed: number,
+): (step: number) => RenderedRow[] {
+  const buckets = isGrouped ? { batchSize, lengths: Uint32Array.from(rows, ({ ids }) => ids.length) } : undefined;
   let current = -1;
   let order: ArrayLike<number> = [];
   return (step) => {
     const { epoch, batch } = plan.batchAt(step);
-    if (epoch !== current) order = epochOrder(rows.length, seed, epoch);
+    if (epoch !== current) order = epochOrder(rows.length, seed, epoch, buckets);
     current = epoch;
     const chosen: RenderedRow[] = [];
     const end = Math.min(rows.length, (batch + 1) * batchSize);

@@ -34,6 +34,7 @@ test('the lama preset is what the paper published', () => {
     evaluate_every: 'epoch',
     patience: 20,
     drop_last: true,
+    group_by_length: false,
   });
 });
 
@@ -53,6 +54,7 @@ test('the few-shot preset is what the paper published', () => {
     evaluate_every: 20,
     patience: 10,
     drop_last: false,
+    group_by_length: false,
   });
 });
 

@@ -34,6 +34,7 @@ export function exampleManifest(parts: Partial<Unfiled> & { id: string }): Unfil
         evaluate_every: 'epoch',
         patience: 5,
         drop_last: false,
+        group_by_length: false,
       },
     },
     seed: 34,

@@ -277,6 +277,7 @@ export const fakeHyperparameters: ResolvedHyperparameters = {
   evaluate_every: 'epoch',
   patience: 20,
   drop_last: false,
+  group_by_length: false,
 };
 
 export function fakeJob(

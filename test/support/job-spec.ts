@@ -38,6 +38,7 @@ export function jobSpec(changes: Partial<JobSpec> = {}): JobSpec {
         evaluate_every: 'epoch',
         patience: 5,
         drop_last: false,
+        group_by_length: false,
       },
     },
     fineTunedModel: `ft:demo-masked:local::${id}`,

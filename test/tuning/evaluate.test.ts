@@ -20,7 +20,7 @@ test('batches hold rows of like length, within the limits of rows and tokens', (
   let last = 0;
   let seen = 0;
   for (const { batch } of batches) {
-    assert.ok(batch.rows <= 128 && batch.rows * batch.length <= 2048);
+    assert.ok(batch.rows <= 256 && batch.rows * batch.length <= 4096);
     assert.ok(batch.length >= last);
     last = batch.length;
     seen += batch.rows;
@@ -32,10 +32,10 @@ test('batches hold rows of like length, within the limits of rows and tokens', (
 
 test('a row longer than the token limit still has its batch', () => {
   assert.deepEqual(
-    Array.from(arrangeEvaluation([rowOf(3000, 1), rowOf(5, 0)], 0).batches, ({ batch }) => [batch.rows, batch.length]),
+    Array.from(arrangeEvaluation([rowOf(5000, 1), rowOf(5, 0)], 0).batches, ({ batch }) => [batch.rows, batch.length]),
     [
       [1, 5],
-      [1, 3000],
+      [1, 5000],
     ],
   );
 });

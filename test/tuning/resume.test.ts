@@ -171,6 +171,43 @@ test('handed back at any batch: nothing is lost, the next attempt goes on from t
   }
 });
 
+test('rows grouped by length: padding falls, and a resumed run still ends in the same bytes', async (t) => {
+  const grouped = { ...options, group_by_length: true };
+  const padding = async (directory: string, hyperparameters: typeof options, stopAt: number) => {
+    let [tokens, places, asked] = [0, 0, 0];
+    const dependencies = fakeDependencies();
+    const openLm: typeof dependencies.openLm = async (...args) => {
+      const lm = await dependencies.openLm(...args);
+      const trainer: typeof lm.trainer = async (...made) => {
+        const inner = await lm.trainer(...made);
+        return {
+          ...inner,
+          step(batch, ...rest) {
+            tokens += batch.mask.reduce((sum, one) => sum + Number(one), 0);
+            places += batch.mask.length;
+            return inner.step(batch, ...rest);
+          },
+        };
+      };
+      return { ...lm, trainer };
+    };
+    const told = recordingHooks({ stopRequested: () => (asked++ === stopAt ? 'hand-back' : null) });
+    const attempt = stopAt < 0 ? 2 : 1;
+    const outcome = await runTuning(fakeJob(directory, hyperparameters, { attempt }), told.hooks, {
+      ...dependencies,
+      openLm,
+    });
+    return { outcome, share: 1 - tokens / places };
+  };
+  const [plain, whole, broken] = await Promise.all([1, 2, 3].map(() => temporaryDirectory(t)));
+  const random = await padding(plain!, options, -1);
+  const { outcome, share } = await padding(whole!, grouped, -1);
+  assert.ok(share < random.share / 2, `${share} of ${random.share}`);
+  assert.equal((await padding(broken!, grouped, 25)).outcome.kind, 'stopped');
+  const resumed = (await padding(broken!, grouped, -1)).outcome;
+  assert.deepEqual(await finalBytes(broken!, resumed), await finalBytes(whole!, outcome));
+});
+
 test('cancelled: stopped at once, nothing published under the final name', async (t) => {
   const directory = await temporaryDirectory(t);
   const { outcome, told } = await runUntil(directory, 30, 'cancel');
