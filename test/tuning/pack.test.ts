@@ -1,15 +1,19 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createArtifactStore } from '../../src/artifacts/store.ts';
 import type { PtunedError } from '../../src/errors.ts';
 import type { JobResult } from '../../src/jobs/contract.ts';
+import type { ResolvedMethod } from '../../src/jobs/method.ts';
+import { importModel } from '../../src/lm/import.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { trainProgram } from '../../src/lm/programs.ts';
 import { openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import type { Lm, StepResult, Trainer } from '../../src/lm/types.ts';
+import { realDependencies } from '../../src/tuning/dependencies.ts';
 import { createPack } from '../../src/tuning/pack.ts';
 import { readReference, relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
 import { createResidentLms } from '../../src/tuning/resident.ts';
@@ -112,6 +116,35 @@ test('one that is cancelled, fails or is handed back leaves the others alone', a
   const again = await runTuning({ ...first, attempt: 2 }, recordingHooks().hooks, fakeDependencies());
   const direct = resultOf(await runTuning(fakeJobs(alone)[0]!, recordingHooks().hooks, fakeDependencies()));
   assert.ok(Math.abs(resultOf(again).tuned.dev.loss! - direct.tuned.dev.loss!) < 1e-5);
+});
+
+test('a shipped LM: a kept session ends in the bytes of a new one, shared steps in the same prompts', async (t) => {
+  const data = 'demo/data/capital';
+  const model = await importModel(resolve('demo/models/demo-gpt2'), { id: 'demo-gpt2' });
+  const template = JSON.parse(readFileSync('demo/data/tasks.json', 'utf8'))['demo-gpt2'].p_tuning.template;
+  const jobsIn = (folder: string) =>
+    [4, 6].map((batch, i): TuningJob => {
+      const options = { max_steps: 8 + 2 * i, batch_size: batch, evaluate_every: 5 };
+      const job = fakeJob(folder, {}, { directory: join(folder, `job-${i}`), model });
+      const method = { ...job.spec.method, template, encoder: { type: 'lstm', layers: 2 } } as ResolvedMethod;
+      Object.assign(method.hyperparameters, options);
+      const names = { id: `ftjob-${i}`, fineTunedModel: `ft:fake-lm:local::${i}`, modelHash: model.hash };
+      const files = { train: `${data}/train.jsonl`, dev: `${data}/dev.jsonl`, test: null, allowedWords: null };
+      return { ...job, files, spec: { ...job.spec, ...names, method, seed: i } };
+    });
+  const [alone, kept, packed] = await Promise.all([0, 1, 2].map(() => temporaryDirectory(t)));
+  const resident = { ...realDependencies, openLm: createResidentLms(realDependencies.openLm) };
+  const run = async (job: TuningJob, dependencies: TuningDependencies) =>
+    resultOf(await runTuning(job, recordingHooks().hooks, dependencies));
+  for (const [i, job] of jobsIn(alone!).entries()) {
+    const { promptSha256 } = await run(job, realDependencies);
+    assert.equal((await run(jobsIn(kept!)[i]!, resident)).promptSha256, promptSha256);
+  }
+  const told = recordingHooks();
+  await Promise.all(jobsIn(packed!).map((job) => runTuning(job, told.hooks, resident)));
+  for (const job of jobsIn(packed!)) {
+    assert.ok(relativeError(await tableOf(packed!, job), await tableOf(alone!, job)) < 1e-4);
+  }
 });
 
 for (const name of ['gpt2', 'bert', 'llama']) {
