@@ -218,7 +218,14 @@ test('each method resolves its own fields, and the rate that fits what is traine
 test('a search is as long as it is told, and has no optimizer', () => {
   const search = (hyperparameters: object) =>
     resolveMethod({ type: 'autoprompt', autoprompt: { template, hyperparameters } }, lama).hyperparameters;
-  const rest = { preset: 'auto', batch_size: 16, evaluate_every: 10, patience: 5, drop_last: false };
+  const rest = {
+    preset: 'auto',
+    batch_size: 16,
+    evaluate_every: 10,
+    patience: 5,
+    drop_last: false,
+    group_by_length: false,
+  };
   assert.deepEqual(search({}), { ...rest, n_epochs: 3, max_steps: 100 });
   assert.deepEqual(search({ max_steps: 7 }), { ...rest, n_epochs: 1, max_steps: 7 });
   assert.deepEqual(search({ n_epochs: 2 }), { ...rest, n_epochs: 2, max_steps: null });
