@@ -52,7 +52,7 @@ async function storePrompt(artifacts: ArtifactStore, base: ModelManifest, number
   const hyperparameters: ResolvedHyperparameters = {
     ...{ preset: 'auto', learning_rate: 1e-3, n_epochs: 1, batch_size: 8, max_steps: null, optimizer: 'adam' },
     ...{ weight_decay: 0, schedule: 'constant', gamma: 1, warmup_ratio: 0, gradient_clip: null },
-    ...{ evaluate_every: 'epoch', patience: 1, drop_last: false },
+    ...{ evaluate_every: 'epoch', patience: 1, drop_last: false, group_by_length: false },
   };
   const manifest: Omit<ArtifactManifest, 'files'> = {
     version: 1,
