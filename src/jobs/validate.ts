@@ -7,7 +7,7 @@ import { readWords } from '../data/jsonl.ts';
 import { PtunedError } from '../errors.ts';
 import type { ModelManifest } from '../models/manifest.ts';
 import type { ModelRegistry } from '../models/registry.ts';
-import { initialTokens, withPrefix } from '../tasks/template.ts';
+import { initialTokens } from '../tasks/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { JobSpec } from './contract.ts';
 import { methodPath, resolveMethod } from './defaults.ts';
@@ -145,7 +145,7 @@ function planJob(
   const { prefix } = planOf(method);
   try {
     const plan = planDataset({ model, tokenizer, template, prefix, task, allowedWords });
-    initialTokens(withPrefix(template, prefix), tokenizer);
+    initialTokens(template, tokenizer, prefix);
     return plan;
   } catch (error) {
     if (!(error instanceof PtunedError) || error.param === 'model' || error.param === null) throw error;

@@ -33,7 +33,8 @@ export function checkTemplate(template: Template, lm: AskedLm, prefix: VirtualSe
   for (const [i, segment] of whole.entries()) {
     const text = 'text' in segment ? segment.text : 'virtual' in segment ? segment.init : undefined;
     if (text === undefined || textOf(whole, i, text) !== '') continue;
-    throw refuse(`has only spaces in ${'text' in segment ? 'text' : 'init'} (segment ${i + 1}); words are accepted`);
+    const field = 'text' in segment ? 'text' : 'init';
+    throw refuseSegment(i, prefix, (place) => `has only spaces in ${field}${place}; words are accepted`);
   }
   const target = targetField(template);
   if (inputFields(template).includes(target)) {
@@ -43,6 +44,13 @@ export function checkTemplate(template: Template, lm: AskedLm, prefix: VirtualSe
 
 function refuse(what: string): PtunedError {
   return new PtunedError('invalid_template', `The template ${what}.`, { param: 'template' });
+}
+
+/** About segment `index` of the template with its prefix in front, which the request calls `init` and counts as no segment. */
+function refuseSegment(index: number, prefix: VirtualSegment | null, what: (place: string) => string): PtunedError {
+  if (prefix === null) return refuse(what(` (segment ${index + 1})`));
+  if (index > 0) return refuse(what(` (segment ${index})`));
+  return new PtunedError('invalid_template', `The prefix ${what('')}.`, { param: 'init' });
 }
 
 /** The template with the segment in front that stands as keys and values before every row. */
@@ -83,19 +91,28 @@ function beforeSegment(template: Template, index: number): Before {
 /**
  * The token each pseudo token starts from, in template order: the words of its segment's `init`, one token each, the last
  * word on the last pseudo token, so that the words stand next to what follows as they do in the manual prompt. Null for
- * pseudo tokens without a word (they start from the mean embedding). Null when no segment names words.
+ * pseudo tokens without a word (they start from the mean embedding). Null when no segment names words. Those of a
+ * `prefix` come first.
  * @throws PtunedError invalid_template when there are more word tokens than pseudo tokens
  */
-export function initialTokens(template: Template, tokenizer: Tokenizer): (number | null)[] | null {
+export function initialTokens(
+  template: Template,
+  tokenizer: Tokenizer,
+  prefix: VirtualSegment | null = null,
+): (number | null)[] | null {
+  const whole = withPrefix(template, prefix);
   const rows: (number | null)[] = [];
   let named = false;
-  for (const [i, segment] of template.entries()) {
+  for (const [i, segment] of whole.entries()) {
     if (!('virtual' in segment)) continue;
-    const ids = segment.init === undefined ? [] : initialIds(template, i, segment.init, tokenizer);
+    const ids = segment.init === undefined ? [] : initialIds(whole, i, segment.init, tokenizer);
     if (ids.length > segment.virtual) {
       const tokens = ids.map((id) => tokenizer.token(id)).join(' ');
-      throw refuse(
-        `starts ${segment.virtual} pseudo tokens from "${segment.init}" (segment ${i + 1}), which is ${ids.length} tokens of this LM (${tokens}); at most one a pseudo token is accepted`,
+      throw refuseSegment(
+        i,
+        prefix,
+        (place) =>
+          `starts ${segment.virtual} pseudo tokens from "${segment.init}"${place}, which is ${ids.length} tokens of this LM (${tokens}); at most one a pseudo token is accepted`,
       );
     }
     if (ids.length > 0) named = true;

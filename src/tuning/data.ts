@@ -77,7 +77,7 @@ export async function loadTuningData({ spec, model, files }: TuningJob): Promise
     measure: (scores) => measure(task, scores),
     rows: { train: countRows(train), dev: countRows(dev), test: countRows(test) },
     virtualTokens: virtualTokens(whole),
-    initial: initialTokens(whole, tokenizer),
+    initial: initialTokens(template, tokenizer, prefix),
     pad: tokenizer.special.pad ?? 0,
     vocabulary: {
       ordinary: () => ordinaryTokens(tokenizer, model.vocabularySize).filter((id) => !targets.has(id)),

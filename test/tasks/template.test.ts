@@ -85,6 +85,26 @@ test('more words than pseudo tokens are refused with their tokens', async () => 
   });
 });
 
+test('words of a prefix are refused as the field init, and segments are counted without it', async () => {
+  const tokenizer = await openTokenizer('gpt2');
+  const lm = { kind: 'causal' } as const;
+  const template: Template = [{ text: 'In' }, { field: 'x' }, { target: 'y' }];
+  const long = { virtual: 2, init: 'is named after' };
+  assert.throws(() => initialTokens(template, tokenizer, long), {
+    code: 'invalid_template',
+    param: 'init',
+    message: /^The prefix starts 2 pseudo tokens from "is named after", which is 3 tokens/,
+  });
+  assert.throws(() => checkTemplate(template, lm, { virtual: 2, init: '  ' }), {
+    param: 'init',
+    message: /^The prefix has only spaces in init; words/,
+  });
+  assert.throws(() => checkTemplate([{ text: ' ' }, ...template], lm, { virtual: 2, init: 'a' }), {
+    param: 'template',
+    message: /only spaces in text \(segment 1\)/,
+  });
+});
+
 test('the manual prompt has the words in place of pseudo tokens, or is not there', () => {
   assert.equal(manualTemplate(lama), null);
   assert.deepEqual(
