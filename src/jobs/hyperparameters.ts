@@ -7,7 +7,9 @@ const auto = Type.Literal('auto');
 const length = {
   n_epochs: Type.Optional(Type.Union([Type.Integer({ minimum: 1, maximum: 10_000 }), auto])),
   batch_size: Type.Optional(Type.Union([Type.Integer({ minimum: 1, maximum: 1024 }), auto])),
-  max_steps: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+  max_steps: Type.Optional(
+    Type.Union([Type.Integer({ minimum: 1, maximum: 1_000_000 }), Type.Null()], { description: 'null: no limit.' }),
+  ),
   evaluate_every: Type.Optional(
     Type.Union([Type.Literal('epoch'), Type.Integer({ minimum: 1 })], {
       description: 'An epoch or a number of steps.',

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { Value } from 'typebox/value';
+import { methodObject } from '../../src/api/job-json.ts';
 import type { PtunedError } from '../../src/errors.ts';
 import { resolveMethod } from '../../src/jobs/defaults.ts';
 import { describeChoices } from '../../src/jobs/describe.ts';
 import type { Hyperparameters, ResolvedHyperparameters } from '../../src/jobs/hyperparameters.ts';
-import type { Method } from '../../src/jobs/method.ts';
+import { Method } from '../../src/jobs/method.ts';
 import type { PTuning, ResolvedPTuning } from '../../src/jobs/methods/p-tuning.ts';
 import type { MethodContext } from '../../src/jobs/methods/record.ts';
 import { countStepsPerEpoch, countTotalSteps } from '../../src/jobs/steps.ts';
@@ -189,7 +191,7 @@ test('each method resolves its own fields, and the rate that fits what is traine
   const methods: [Method, object, number | undefined][] = [
     [
       { type: 'p_tuning', p_tuning: { template, encoder: { type: 'embedding' } } },
-      { encoder: { type: 'embedding', layers: 2 } },
+      { encoder: { type: 'embedding' } },
       1e-2,
     ],
     [{ type: 'prompt_tuning', prompt_tuning: { template } }, { initialization: 'vocabulary' }, 1e-2],
@@ -212,6 +214,25 @@ test('each method resolves its own fields, and the rate that fits what is traine
     const { hyperparameters, template: _template, task, type, ...found } = resolveMethod(method, lama);
     assert.deepEqual([type, found, task], [method.type, own, { type: 'cloze', metric: 'p_at_1' }]);
     assert.equal('learning_rate' in hyperparameters ? hyperparameters.learning_rate : undefined, rate, type);
+  }
+});
+
+test('a resolved method, as a job tells it, can be sent again', () => {
+  const prefix: Template = [{ field: 'x' }, { target: 'y' }];
+  const methods: Method[] = [
+    ...(['lstm', 'mlp', 'embedding'] as const).map(
+      (type): Method => ({ type: 'p_tuning', p_tuning: { template, encoder: { type } } }),
+    ),
+    { type: 'prompt_tuning', prompt_tuning: { template } },
+    { type: 'prefix_tuning', prefix_tuning: { template: prefix, encoder: { type: 'projection' } } },
+    { type: 'autoprompt', autoprompt: { template, hyperparameters: { n_epochs: 2 } } },
+    { type: 'supervised' },
+  ];
+  for (const method of methods) {
+    const resolved = resolveMethod(method, lama);
+    const again = methodObject(resolved);
+    assert.deepEqual(Value.Errors(Method, again), [], method.type);
+    assert.deepEqual(resolveMethod(again as Method, lama), resolved);
   }
 });
 

@@ -19,7 +19,8 @@ export type PTuning = Static<typeof PTuning>;
 
 export interface ResolvedPTuning extends ResolvedCommon {
   type: 'p_tuning';
-  encoder: { type: EncoderType; layers: number };
+  /** `layers` is an lstm's. */
+  encoder: { type: EncoderType; layers?: number };
 }
 
 export const pTuning: MethodRecord<PTuning, ResolvedPTuning> = {
@@ -28,7 +29,7 @@ export const pTuning: MethodRecord<PTuning, ResolvedPTuning> = {
     place: 'embeddings',
     prefix: null,
     start: 'mean',
-    encoder: { ...encoder, hidden: null },
+    encoder: { type: encoder.type, layers: encoder.layers ?? 1, hidden: null },
     search: null,
   }),
   rate: ({ encoder }) => (encoder.type === 'embedding' ? 'rows' : 'encoder'),
@@ -46,7 +47,7 @@ function resolveEncoder(encoder: Encoder, width: number, path: string): Resolved
       `An lstm encoder needs an even embedding width (half for each direction); this LM has ${width}. Accepted: mlp, embedding.`,
     );
   }
-  return { type, layers: encoder.layers ?? 2 };
+  return type === 'lstm' ? { type, layers: encoder.layers ?? 2 } : { type };
 }
 
 function refused(param: string, message: string): PtunedError {
