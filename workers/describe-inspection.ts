@@ -13,6 +13,7 @@ export function describeInspection(one: Inspection): string {
     ['inputs', one.inputs.map((input) => `${input.name} ${input.dtype} [${input.shape.map((dim) => dim ?? '?').join(', ')}]`)],
     ['logits', `${one.logits}, ${count(one.vocabularySize)} tokens`],
     ['embedding', `${embedding.op} "${embedding.node}" of ${embedding.weight}, ${embedding.width} wide, ${embedding.dtype}`],
+    ['longest input', `${count(one.maxLength)} tokens, pseudo tokens included`],
     ['lowering', one.lowering.length === 0 ? 'none needed' : one.lowering],
     ['gradient path', counts(one.gradientPath, ' ')],
     ['missing rules', missing(one)],

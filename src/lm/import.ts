@@ -167,7 +167,7 @@ function weightFiles(lm: Inspected, folder: string): string[] {
 }
 
 /** The shortest of what config.json and tokenizer_config.json allow. */
-function maxLength(lm: Inspected, folder: string): number {
+export function maxLength(lm: Inspected, folder: string): number {
   const { raw } = lm.config;
   const stated = [raw.max_position_embeddings, raw.n_positions, raw.max_sequence_length, raw.seq_length]
     .map(Number)

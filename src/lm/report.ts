@@ -8,14 +8,14 @@ import type { ImportOptions } from '../models/manifest.ts';
 import { describeNode, type Model, type Node, nodeName } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import type { Candidates } from '../tasks/types.ts';
-import { gradientPathOf } from './import.ts';
+import { gradientPathOf, maxLength } from './import.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { estimateMemory } from './memory.ts';
 import { trainProgram } from './programs.ts';
 import { asRefusal } from './refusal.ts';
 import { weightsOf } from './weights.ts';
 
-/** @throws PtunedError missing_file, damaged_model, import_refused; an op without a rule is reported, not refused */
+/** @throws PtunedError missing_file, damaged_model, import_refused, invalid_request where a row is longer than the LM takes; an op without a rule is reported, not refused */
 export function inspectModel(
   directory: string,
   request: InspectionRequest,
@@ -32,6 +32,11 @@ export function inspectModel(
 
 function inspection(folder: string, request: InspectionRequest, options: Pick<ImportOptions, 'embedding'>): Inspection {
   const lm = inspectDirectory(folder, options);
+  const longest = maxLength(lm, folder);
+  if (request.length > longest) {
+    const message = `--length is ${request.length}; this LM takes at most ${longest} tokens, pseudo tokens included.`;
+    throw new PtunedError('invalid_request', message, { param: 'length' });
+  }
   const read = lm.files.map((file) => file.model);
   const weights = weightsOf(lm.model.graph);
   const { counts, missing, straightThrough } = gradientPathOf(lm);
@@ -50,6 +55,7 @@ function inspection(folder: string, request: InspectionRequest, options: Pick<Im
     inputs: [...lm.inputs],
     logits: lm.logits,
     vocabularySize: lm.vocabularySize,
+    maxLength: longest,
     embedding: { op: lookup === undefined ? 'Gather' : opKey(lookup.domain, lookup.op), node, weight, width, dtype },
     gradientPath: counts,
     missing: Object.fromEntries([...missing].map(([key, one]) => [key, describeNode(one)])),

@@ -36,6 +36,8 @@ export interface Inspection {
   inputs: ModelInput[];
   logits: string;
   vocabularySize: number;
+  /** Tokens of the longest row, pseudo tokens included. */
+  maxLength: number;
   embedding: { op: string; node: string; weight: string; width: number; dtype: string };
   /** Ops between the word embedding and the logits, counted after lowering. */
   gradientPath: Record<string, number>;

@@ -25,6 +25,14 @@ test('tells what decides about training', async () => {
   assert.deepEqual(found.opsets, { 'ai.onnx': 18 });
   assert.match(found.exporter, /pytorch/);
   assert.equal(found.embedding.width, 128);
+  assert.equal(found.maxLength, 64);
+});
+
+test('a row longer than the LM takes is refused with what it takes', async () => {
+  await assert.rejects(preflightInspection(bert, { batch: 1, length: 65 }), {
+    code: 'invalid_request',
+    message: '--length is 65; this LM takes at most 64 tokens, pseudo tokens included.',
+  });
 });
 
 test('memory grows with the batch and not with the weights', async () => {
