@@ -34,16 +34,15 @@ export interface Lane extends TurnTaker {
   idle(): Promise<void>;
 }
 
-/** `wake` is called when there is something new to run. */
-export function createLane(limits: Limits, wake: () => void): Lane {
+/** `wake` is called when there is something new to run; `now` gives milliseconds of any origin. */
+export function createLane(limits: Limits, wake: () => void, now: () => number = () => performance.now()): Lane {
   let context: RunContext | null = null;
   let turning = false;
-  let tokensPerSecond = 0;
   const requests = new Set<Request>();
   const idlers: (() => void)[] = [];
   const queues = {
-    score: createQueue(limits, () => tokensPerSecond),
-    generate: createQueue(limits, () => tokensPerSecond),
+    score: createQueue(limits, now),
+    generate: createQueue(limits, now),
   };
   const rotation = createRotation(queues, limits);
 
@@ -60,9 +59,8 @@ export function createLane(limits: Limits, wake: () => void): Lane {
   }
 
   function expire(): void {
-    const now = performance.now();
-    queues.score.expire(now);
-    queues.generate.expire(now);
+    queues.score.expire();
+    queues.generate.expire();
   }
 
   return {
@@ -82,18 +80,13 @@ export function createLane(limits: Limits, wake: () => void): Lane {
       queues[work].checkRoom(tickets.length, tokens);
       const { request, done } = openRequest(tickets.length, signal, ended);
       requests.add(request);
-      const deadline = performance.now() + limits.waitMs;
+      const deadline = now() + limits.waitMs;
       queues[work].add(tickets.map((ticket) => ({ ticket, request, deadline })));
       wake();
       return done;
     },
     start(given) {
-      const observe: RunContext['observe'] = (kind, rows, tokens, seconds) => {
-        const now = tokens / Math.max(seconds, 1e-6);
-        if (kind !== 'decode') tokensPerSecond = tokensPerSecond === 0 ? now : 0.8 * tokensPerSecond + 0.2 * now;
-        given.observe(kind, rows, tokens, seconds);
-      };
-      context = { ...given, observe };
+      context = given;
       wake();
     },
     waiting: () => queues.score.rows + queues.generate.rows,
@@ -125,9 +118,13 @@ function createRotation(queues: Record<Work, Queue>, limits: Limits) {
       if (next < 0) return;
       const unit = order[next]!;
       order.push(...order.splice(next, 1));
-      if (unit === 'score') return scoreRows(context, queues.score.take(bounds));
+      if (unit === 'score') {
+        await scoreRows(context, queues.score.take(bounds));
+        return queues.score.served();
+      }
       if (unit === 'begin') {
         const generation = await beginRows(context, queues.generate.take(bounds));
+        queues.generate.served();
         if (generation !== null) order.push(generation);
         return;
       }

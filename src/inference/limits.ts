@@ -6,6 +6,8 @@ export interface Limits {
   waitingRows: number;
   /** Tokens waiting for one LM, pseudo tokens included. */
   waitingTokens: number;
+  /** Milliseconds that serving what waits for one LM may take, by its throughput; beyond, more are refused. */
+  aheadMs: number;
   /** Milliseconds a row may wait before it is refused with `overloaded`. */
   waitMs: number;
   /** Rows of one run of an LM. */
@@ -28,6 +30,7 @@ export function defaultLimits(): Limits {
   return {
     waitingRows: 512,
     waitingTokens: 131_072,
+    aheadMs: 3000,
     waitMs: 30_000,
     batchRows: 32,
     batchTokens: 4096,

@@ -2,18 +2,13 @@
 import { PtunedError } from '../errors.ts';
 import { pickRows, type Ticket, tokensOf } from './batch.ts';
 import type { Request } from './request.ts';
+import { type Bounds, createThroughput, hasRoom } from './room.ts';
 
 export interface Entry {
   ticket: Ticket;
   request: Request;
-  /** performance.now() at which it is refused. */
+  /** Milliseconds of the queue's clock at which it is refused. */
   deadline: number;
-}
-
-export interface Bounds {
-  waitingRows: number;
-  waitingTokens: number;
-  waitMs: number;
 }
 
 export interface Queue {
@@ -23,24 +18,31 @@ export interface Queue {
   add(entries: readonly Entry[]): void;
   /** Takes the rows of the next run out of the queue. */
   take(limits: { rows: number; tokens: number }): Entry[];
+  /** The run of the rows taken last is over: how long it took tells what may wait. */
+  served(): void;
   /** Removes a request's rows. */
   drop(request: Request): void;
   /** Refuses what has waited too long. */
-  expire(now: number): void;
+  expire(): void;
 }
 
-/** `tokensPerSecond` is what the LM does at present, 0 when unknown: a refusal says when to come back. */
-export function createQueue(bounds: Bounds, tokensPerSecond: () => number): Queue {
+/** `now` gives milliseconds of any origin. */
+export function createQueue(bounds: Bounds, now: () => number): Queue {
   // In order of arrival.
   const waiting = new Set<Entry>();
   let tokens = 0;
+  const throughput = createThroughput();
+  // Since when rows have waited without being served; other LMs' runs and other work of this LM are in that time.
+  let unserved: number | null = null;
+  let run = { tokens: 0, begun: 0, full: false };
 
   function remove(entry: Entry): void {
     if (waiting.delete(entry)) tokens -= tokensOf(entry.ticket);
+    if (waiting.size === 0) unserved = null;
   }
 
   function overloaded(message: string): PtunedError {
-    const rate = tokensPerSecond();
+    const rate = throughput.perSecond();
     const seconds = rate > 0 ? Math.min(60, Math.max(1, Math.ceil(tokens / rate))) : 1;
     return new PtunedError('overloaded', message, { details: { retryAfter: seconds } });
   }
@@ -50,8 +52,8 @@ export function createQueue(bounds: Bounds, tokensPerSecond: () => number): Queu
       return waiting.size;
     },
     checkRoom(rows, more) {
-      if (waiting.size === 0) return;
-      if (waiting.size + rows <= bounds.waitingRows && tokens + more <= bounds.waitingTokens) return;
+      const ahead = { rows: waiting.size, tokens };
+      if (hasRoom(ahead, { rows, tokens: more }, throughput.perSecond(), bounds)) return;
       throw overloaded(`This LM has ${waiting.size} inputs waiting and takes no more now; try again soon.`);
     },
     add(entries) {
@@ -62,16 +64,25 @@ export function createQueue(bounds: Bounds, tokensPerSecond: () => number): Queu
     },
     take(limits) {
       const picked = pickRows(waiting, limits);
+      const before = tokens;
+      const begun = unserved ?? now();
       for (const entry of picked) remove(entry);
+      run = { tokens: before - tokens, begun, full: waiting.size > 0 };
       return picked;
+    },
+    served() {
+      // A run that had room for more does not show what the LM can do.
+      if (run.full) throughput.observe(run.tokens, (now() - run.begun) / 1000);
+      unserved = waiting.size > 0 ? now() : null;
     },
     drop(request) {
       for (const entry of waiting) if (entry.request === request) remove(entry);
     },
-    expire(now) {
+    expire() {
+      const time = now();
       for (const entry of waiting) {
         // All wait equally long, so the order of arrival is the order of deadlines.
-        if (entry.deadline > now) break;
+        if (entry.deadline > time) break;
         entry.request.end(overloaded(`This LM did not get to the request within ${bounds.waitMs / 1000} s.`));
       }
     },
