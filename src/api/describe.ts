@@ -9,6 +9,7 @@ export interface SchemaNode {
   anyOf?: SchemaNode[];
   properties?: Record<string, SchemaNode>;
   required?: string[];
+  patternProperties?: Record<string, SchemaNode>;
   maxProperties?: number;
   items?: SchemaNode;
   pattern?: string;
@@ -54,7 +55,9 @@ function describeString(schema: SchemaNode): string {
 function describeObject(schema: SchemaNode): string {
   const names = Object.keys(schema.properties ?? {});
   if (names.length > 0) return `{${names.join(', ')}}`;
-  return schema.maxProperties === undefined ? 'an object' : `an object of at most ${schema.maxProperties} pairs`;
+  const most = schema.maxProperties === undefined ? '' : ` of at most ${schema.maxProperties} pairs`;
+  const [value] = Object.values(schema.patternProperties ?? {});
+  return `an object${most}${value === undefined ? '' : `, each value ${describeSchema(value)}`}`;
 }
 
 function count(least: number | undefined, most: number | undefined): string {

@@ -86,6 +86,13 @@ const refused: [name: string, url: string, body: unknown, param: string | null, 
   ],
   ['a method without template', '/job', tuned({}), 'method.p_tuning.template', /template is missing/],
   [
+    'a classification without labels',
+    '/job',
+    tuned({ template: [{ virtual: 1 }, { target: 'y' }], task: { type: 'classification' } }),
+    'method.p_tuning.task.labels',
+    /labels is missing; accepted: an object, each value a string of 1 to 200 characters or a list of 1 to 50/,
+  ],
+  [
     'an empty template',
     '/job',
     tuned({ template: [] }),
