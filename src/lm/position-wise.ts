@@ -16,7 +16,7 @@ export function tokensOf(first: Dim, second: Dim): Tokens {
 export type Layout = 'nested' | 'flat';
 
 /** Axes that carry tokens. */
-export function leadingAxes(layout: Layout): number {
+function leadingAxes(layout: Layout): number {
   return layout === 'nested' ? 2 : 1;
 }
 

@@ -14,9 +14,9 @@ import type { LmBatch, StepResult } from './types.ts';
 const tolerance = 1e-4;
 
 /**
- * The most that may be left out of a batch without changing loss and gradient, measured on two rows with a prefix in common, one
- * of them padded; undefined where every token counts. An LM that reads later tokens too (a masked one) needs the
- * prefix of each row; one whose attention heeds no mask needs the padding.
+ * The most that may be left out of a batch without changing loss and gradient, measured on two rows with a prefix in
+ * common, one of them padded; undefined where every token counts. An LM that reads later tokens too (a masked one) needs
+ * the prefix of each row; one whose attention heeds no mask needs the padding.
  * @throws PtunedError import_refused where the step yields no finite gradient
  */
 export async function tryTraining(lm: Inspected): Promise<Redundancy | undefined> {

@@ -21,8 +21,9 @@ export interface StepOptions {
 }
 
 /**
- * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update, the gradient's
- * norm before clipping (0 for a step left out because the scaled gradient overflowed) and how many jobs shared the LM's step. Throws loss_not_finite when either is NaN or infinite; the parameters are then worthless.
+ * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update, the gradient's norm
+ * before clipping (0 for a step left out because the scaled gradient overflowed), and how many jobs shared the LM's step.
+ * Throws loss_not_finite when loss or norm is NaN or infinite; the parameters are then worthless.
  */
 export async function trainStep(
   { trainer, encoder, optimizer }: StepParts,
