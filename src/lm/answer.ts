@@ -1,7 +1,7 @@
 /** Predictions of encoder-decoder LMs: a text is encoded once, then the decoder runs for each token of its answer. */
 import type { Feed, SessionOptions } from '../onnx/session.ts';
+import { decoderProgram, encoderProgram } from './answer-programs.ts';
 import type { Inspected } from './inspect.ts';
-import { decoderProgram, encoderProgram } from './programs.ts';
 import { pickFeed, pickRows } from './rows.ts';
 import { batchFeeds, openProgram } from './run-program.ts';
 import type { Decoding, LmBatch, Predictor, PromptTable } from './types.ts';

@@ -83,28 +83,9 @@ function logitsAtTargets(lm: LmGraph, builder: GraphBuilder, logits: string): { 
   return { logits: builder.op('Transpose', [focused], { perm: [1, 0, 2] }), packing };
 }
 
-function targetsOf(builder: GraphBuilder) {
+/** Targets of a batch whose logits are read at every position. */
+export function targetsOf(builder: GraphBuilder) {
   return targetsInRows(builder, tokensOf(batch, builder.shape(idsRead(builder))[1]!));
-}
-
-/** ids, mask, slots, table -> what the encoder hands to the decoder [batch, sequence, hidden]. */
-export function encoderProgram(lm: LmGraph, encoded: string): Program {
-  const { builder, nameOf } = assemble(lm, { past: 'empty', lower: false });
-  return finish(lm, builder, [nameOf(encoded)]);
-}
-
-/** mask, decoder ids, targets and {@link encoderProgram}'s output, under its name -> logits [batch, 1, V] float32. */
-export function decoderProgram(lm: LmGraph, encoded: string): Program & { encoded: string } {
-  const { builder, logits, nameOf } = assemble(lm, { past: 'empty', lower: false });
-  const handed = nameOf(encoded);
-  const { graph } = builder;
-  graph.nodes = graph.nodes.filter((node) => !node.outputs.includes(handed));
-  graph.inputs.push({ name: handed, ...builder.type(handed) });
-  targetInput(builder, feeds.targets);
-  return {
-    ...finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder)))]),
-    encoded: handed,
-  };
 }
 
 export interface CachedProgram extends Program {
@@ -187,11 +168,12 @@ function lookUp(builder: GraphBuilder, lm: LmGraph, ids: string): string {
   return renamed.get(lm.embedding.output)!;
 }
 
-function asFloat32(builder: GraphBuilder, value: string): string {
+export function asFloat32(builder: GraphBuilder, value: string): string {
   return builder.type(value).dtype === 'float32' ? value : builder.op('Cast', [value], { to: 1 });
 }
 
-function finish(lm: LmGraph, builder: GraphBuilder, outputs: string[]): Program {
+/** What was built as a program that yields these values: pruned, checked, its shapes told. */
+export function finish(lm: Pick<LmGraph, 'model' | 'redundant'>, builder: GraphBuilder, outputs: string[]): Program {
   const { graph } = builder;
   graph.outputs = outputs.map((name) => {
     const type = builder.type(name);
