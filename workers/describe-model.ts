@@ -15,6 +15,7 @@ export function describeModel(manifest: ModelManifest): string {
     ['opset', String(opset)],
     ['gradient path', path.join(', ')],
     ...(manifest.straightThrough === undefined ? [] : [straightThrough(manifest.straightThrough)]),
+    ...(kind === 'seq2seq' ? [generation(manifest)] : []),
     ['folder', manifest.directory],
     ['hash', manifest.hash],
   ];
@@ -23,6 +24,13 @@ export function describeModel(manifest: ModelManifest): string {
 
 function straightThrough(ops: readonly string[]): [string, string] {
   return ['rounding', `${ops.join(', ')}: straight-through gradient`];
+}
+
+function generation({ cachedDecoder }: ModelManifest): [string, string] {
+  return [
+    'generation',
+    cachedDecoder === undefined ? 'runs the whole decoder for each token' : "from the decoder's cache",
+  ];
 }
 
 /** One line each. */

@@ -12,7 +12,7 @@ const decodings = new Map<number, Decoding>();
 let decodingsBegun = 0;
 
 async function open() {
-  await verifyFiles(manifest, manifest.files);
+  await verifyFiles(manifest, [...manifest.files, ...(manifest.cachedDecoder ?? [])]);
   const lm = await openLm(manifest, options);
   return { lm, predictor: await lm.predictor() };
 }

@@ -10,16 +10,26 @@ export function encoderProgram(lm: LmGraph, encoded: string): Program {
   return finish(lm, builder, [nameOf(encoded)]);
 }
 
-/** mask, decoder ids, targets and {@link encoderProgram}'s output, under its name -> logits [batch, 1, V] float32. */
-export function decoderProgram(lm: LmGraph, encoded: string): Program & { encoded: string } {
+export interface DecoderProgram extends Program {
+  logits: string;
+  /** The input that takes {@link encoderProgram}'s output. */
+  encoded: string;
+  /** Outputs that are keys and values, under the export's names for them. */
+  presents: ReadonlyMap<string, string>;
+}
+
+/**
+ * mask, decoder ids, targets and {@link encoderProgram}'s output, under its name -> logits [batch, 1, V] float32, and these
+ * outputs of the export.
+ */
+export function decoderProgram(lm: LmGraph, encoded: string, presents: readonly string[] = []): DecoderProgram {
   const { builder, logits, nameOf } = assemble(lm, { past: 'empty', lower: false });
   const handed = nameOf(encoded);
   const { graph } = builder;
   graph.nodes = graph.nodes.filter((node) => !node.outputs.includes(handed));
   graph.inputs.push({ name: handed, ...builder.type(handed) });
   targetInput(builder, feeds.targets);
-  return {
-    ...finish(lm, builder, [asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder)))]),
-    encoded: handed,
-  };
+  const read = asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder)));
+  const named = new Map(presents.map((name) => [name, nameOf(name)]));
+  return { ...finish(lm, builder, [read, ...named.values()]), logits: read, encoded: handed, presents: named };
 }

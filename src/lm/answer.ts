@@ -2,43 +2,63 @@
 import type { Feed, SessionOptions } from '../onnx/session.ts';
 import { decoderProgram, encoderProgram } from './answer-programs.ts';
 import type { Inspected } from './inspect.ts';
-import { pickFeed, pickRows } from './rows.ts';
-import { batchFeeds, openProgram } from './run-program.ts';
+import { readSteps } from './parts.ts';
+import { pickBatch, pickFeed, pickRows } from './rows.ts';
+import { batchFeeds, noTable, openProgram } from './run-program.ts';
+import { presentsOf, stepProgram } from './step-program.ts';
+import { decodeInSteps, type Stepping } from './steps.ts';
 import type { Decoding, LmBatch, Predictor, PromptTable } from './types.ts';
 
-/** Encoder and decoder in a session each, so that their weights are in memory once. */
+/**
+ * Encoder and decoder in a session each, so that their weights are in memory once; what goes on from the decoder's cache is
+ * opened when generation first needs it.
+ */
 export async function createAnsweringPredictor(
   lm: Inspected,
   encoded: string,
   options: SessionOptions,
 ): Promise<Predictor> {
   const encoder = await openProgram(encoderProgram(lm, encoded), options);
-  const program = decoderProgram(lm, encoded);
+  const program = decoderProgram(lm, encoded, lm.steps === null ? [] : presentsOf(lm.model));
   const decoder = await openProgram(program, options);
+  let stepping: Promise<Stepping | null> | null = null;
+  const openSteps = () => (stepping ??= openStepping(lm, { program, runner: decoder }, options));
   const encode = async (batch: LmBatch, table: PromptTable): Promise<Feed> => {
     const data = (await encoder.run(batchFeeds(batch, table)))[0] as Float32Array;
     return { dtype: 'float32', dims: [batch.rows, batch.length, data.length / (batch.rows * batch.length)], data };
   };
-  const answer = async (batch: LmBatch, handed: Feed): Promise<Float32Array> =>
-    (await decoder.run({ ...batchFeeds(batch, noTable), [program.encoded]: handed }))[0] as Float32Array;
+  const answer = async (batch: LmBatch, handed: Feed): Promise<Float32Array> => {
+    const given = { ...batchFeeds(batch, noTable), [program.encoded]: handed };
+    return (await decoder.fetch(given, [program.logits]))[0]!.data as Float32Array;
+  };
   return {
     logits: async (batch, table) => answer(batch, await encode(batch, table)),
     async decode(batch, table) {
       const handed = await encode(batch, table);
-      return decodeAnswers(batch, lm.vocabularySize, (rows, decoder) => {
-        const part = pickBatch(batch, rows);
-        return answer({ ...part, ...decoder }, pickFeed(handed, rows));
-      });
+      const steps = await openSteps();
+      if (steps !== null) return decodeInSteps(steps, batch, handed, lm.vocabularySize);
+      return decodeAnswers(batch, lm.vocabularySize, (rows, given) =>
+        answer({ ...pickBatch(batch, rows), ...given }, pickFeed(handed, rows)),
+      );
     },
     async close() {
       await encoder.close();
       await decoder.close();
+      await (await stepping)?.next.runner.close();
     },
   };
 }
 
-/** The decoder reads no prompt rows. */
-const noTable: PromptTable = { rows: 1, width: 1, values: new Float32Array(1) };
+/** Null where the export has no decoder that goes on from its cache. */
+async function openStepping(
+  lm: Inspected,
+  first: Stepping['first'],
+  options: SessionOptions,
+): Promise<Stepping | null> {
+  if (lm.steps === null) return null;
+  const program = stepProgram(readSteps(lm.graphDirectory, lm.steps), new Set(first.program.presents.keys()));
+  return program === null ? null : { first, next: { program, runner: await openProgram(program, options) } };
+}
 
 /** Logits [rows.length, vocabulary] of the next token of these rows of a batch, given their answers so far. */
 export type Answer = (
@@ -97,14 +117,4 @@ function padded(answers: readonly Given[]): NonNullable<LmBatch['decoder']> {
 
 function lastOf(answers: readonly Given[]): BigInt64Array {
   return BigInt64Array.from(answers, (one) => BigInt(one.ids.length - 1));
-}
-
-function pickBatch(batch: LmBatch, rows: readonly number[]): LmBatch {
-  const pick = (values: BigInt64Array) => {
-    const picked = new BigInt64Array(rows.length * batch.length);
-    for (const [i, row] of rows.entries())
-      picked.set(values.subarray(row * batch.length, (row + 1) * batch.length), i * batch.length);
-    return picked;
-  };
-  return { ...batch, rows: rows.length, ids: pick(batch.ids), mask: pick(batch.mask), slots: pick(batch.slots) };
 }

@@ -25,6 +25,7 @@ parentPort.postMessage(workerData.map((path) => {
  * @param signal ends the work when its result is not wanted any more
  */
 export function hashFiles(folder: string, paths: readonly string[], signal?: AbortSignal): Promise<ModelFile[]> {
+  if (paths.length === 0) return Promise.resolve([]);
   const workerData = paths.map((path) => join(folder, path));
   const worker = new Worker(thread, { eval: true, workerData });
   const stop = () => void worker.terminate();

@@ -4,7 +4,7 @@ import { basename, join, relative, resolve } from 'node:path';
 import { valuesOnPath } from '../autodiff/gradient.ts';
 import { PtunedError } from '../errors.ts';
 import type { ImportOptions, ModelFile, ModelManifest } from '../models/manifest.ts';
-import { describeNode, isExternal, type Node } from '../onnx/ir.ts';
+import { describeNode, isExternal, type Model, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import { rounds } from '../ops/quantize.ts';
 import { ops } from '../ops/registry.ts';
@@ -14,9 +14,10 @@ import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
 import { hashFiles, identityOf } from './hash.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
+import { readSteps } from './parts.ts';
 import { placeOf, placing } from './place.ts';
 import { asRefusal } from './refusal.ts';
-import { tryTraining } from './trial.ts';
+import { tryGenerating, tryTraining } from './trial.ts';
 import { weightsOf } from './weights.ts';
 
 /**
@@ -57,9 +58,11 @@ async function imported(folder: string, id: string, options: ImportOptions): Pro
   try {
     const path = checkRules(inspected);
     const redundant = await tryTraining(inspected);
+    const cached = await tryGenerating(inspected);
     return await manifestOf(inspected, folder, id, {
       path,
       redundant,
+      cachedDecoder: cached ? await hashFiles(folder, stepFiles(inspected, folder), unwanted.signal) : undefined,
       chosen: options.embedding,
       hashed: await hashing,
     });
@@ -71,6 +74,7 @@ async function imported(folder: string, id: string, options: ImportOptions): Pro
 interface Findings {
   path: GradientPath;
   redundant: Inspected['redundant'];
+  cachedDecoder: ModelFile[] | undefined;
   /** The lookup that was chosen among several. */
   chosen: string | undefined;
   /** The files of its weights, then its tokenizer. */
@@ -81,7 +85,7 @@ async function manifestOf(
   inspected: Inspected,
   folder: string,
   id: string,
-  { path, redundant, chosen, hashed }: Findings,
+  { path, redundant, cachedDecoder, chosen, hashed }: Findings,
 ): Promise<ModelManifest> {
   const files = hashed.slice(0, -1);
   const weights = weightsOf(inspected.model.graph);
@@ -109,6 +113,7 @@ async function manifestOf(
     weightBytes: weights.bytes,
     gradientPath: path.counts,
     ...(redundant === undefined ? {} : { redundant }),
+    ...(cachedDecoder === undefined ? {} : { cachedDecoder }),
     ...(path.straightThrough.length === 0 ? {} : { straightThrough: path.straightThrough }),
     createdAt: new Date().toISOString(),
   };
@@ -159,11 +164,22 @@ export function checkRules(lm: Inspected): GradientPath {
 
 /** The graphs and every file its weights are in, relative to the model's folder. */
 function weightFiles(lm: Inspected, folder: string): string[] {
-  const files = new Set(lm.files.map((file) => file.path));
-  for (const tensor of lm.model.graph.initializers.values()) {
-    if (isExternal(tensor.data)) files.add(relative(folder, join(lm.graphDirectory, tensor.data.location)));
-  }
-  return [...files].sort();
+  const files = lm.files.map((file) => file.path);
+  return [...new Set([...files, ...filesOf(lm.model, relative(folder, lm.graphDirectory))])].sort();
+}
+
+/** Files that only the decoder behind a cache needs: none where it is a branch of the decoder that trains. */
+function stepFiles(lm: Inspected, folder: string): string[] {
+  const inside = relative(folder, lm.graphDirectory);
+  const files = [join(inside, lm.steps!.file), ...filesOf(readSteps(lm.graphDirectory, lm.steps!), inside)];
+  const known = new Set(weightFiles(lm, folder));
+  return [...new Set(files)].filter((file) => !known.has(file)).sort();
+}
+
+function filesOf({ graph }: Model, inside: string): string[] {
+  return [...graph.initializers.values()].flatMap(({ data }) =>
+    isExternal(data) ? [join(inside, data.location)] : [],
+  );
 }
 
 /** The shortest of what config.json and tokenizer_config.json allow. */

@@ -8,7 +8,7 @@ import { dimKey } from '../onnx/dim.ts';
 import type { Model, ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
 import { type Embedding, findEmbedding } from './embedding.ts';
-import { type GraphFile, readParts } from './parts.ts';
+import { type GraphFile, readParts, type StepSource } from './parts.ts';
 import type { Halves } from './prepare.ts';
 
 export interface LmConfig {
@@ -22,6 +22,8 @@ export interface Inspected extends LmGraph {
   /** Graphs as their files have them, the one with the logits first, and the folder external data is relative to. */
   files: GraphFile[];
   graphDirectory: string;
+  /** The decoder that goes on from its cache, see step-program.ts; null: generation runs the whole decoder for each token. */
+  steps: StepSource | null;
   embedding: Embedding;
   vocabularySize: number;
   /** Opset as written in the file. */
@@ -36,7 +38,8 @@ export interface InspectOptions extends Pick<ImportOptions, 'embedding'> {
 /** @throws PtunedError missing_file, damaged_model, import_refused */
 export function inspectDirectory(directory: string, options: InspectOptions = {}): Inspected {
   const config = readConfigJson(directory);
-  const { model, files, directory: graphDirectory, encoded } = readParts(directory, config.kind, options.halves);
+  const parts = readParts(directory, config.kind, options.halves);
+  const { model, files, directory: graphDirectory, encoded, steps } = parts;
   const inputs = model.graph.inputs.map(modelInput);
   if (!inputs.some((input) => input.role === 'input_ids')) {
     throw new PtunedError(
@@ -54,6 +57,7 @@ export function inspectDirectory(directory: string, options: InspectOptions = {}
     files,
     graphDirectory,
     encoded,
+    steps,
     embedding,
     vocabularySize: vocabularyOf(logits, embedding, config, model),
     opset: files[0]!.model.opsets.get('') ?? 0,

@@ -21,7 +21,8 @@ export async function openLm(manifest: ModelManifest, options: LmOptions): Promi
       `${manifest.directory} holds another LM than was imported as "${manifest.id}".`,
     );
   }
-  const widened = { ...inspected, redundant: manifest.redundant };
+  const steps = manifest.cachedDecoder === undefined ? null : inspected.steps;
+  const widened = { ...inspected, redundant: manifest.redundant, steps };
   if (options.device === 'cpu') return createLm(manifest, widened, options);
   const own = inspectDirectory(manifest.directory, { embedding, halves: 'keep' });
   return createLm(manifest, widened, options, { ...own, redundant: manifest.redundant });

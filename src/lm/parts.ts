@@ -1,6 +1,6 @@
 /** An LM's graph from the files an exporter left: one, or several that only together are the LM. */
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { valuesRead } from '../autodiff/prune.ts';
 import { PtunedError } from '../errors.ts';
 import type { LmKind } from '../models/schema.ts';
@@ -28,6 +28,15 @@ export interface Parts {
   directory: string;
   /** What the encoder hands to a decoder that was exported apart from it; null where there is no such value. */
   encoded: string | null;
+  /** The decoder that goes on from keys and values, where the export has one. */
+  steps: StepSource | null;
+}
+
+/** A decoder for one token more: the other branch of a merged decoder, or a graph of its own beside it. */
+export interface StepSource {
+  /** Name of its file in the folder of the graphs. */
+  file: string;
+  branch: boolean;
 }
 
 interface Part {
@@ -43,6 +52,7 @@ const mainNames: Record<LmKind, readonly string[]> = {
   seq2seq: ['decoder_model_merged.onnx', 'decoder_model.onnx', 'model.onnx'],
 };
 const encoderNames = ['encoder_model.onnx'];
+const stepName = 'decoder_with_past_model.onnx';
 /** What exports that take `inputs_embeds` call the word embeddings beside them. */
 const embeddingNames = ['embed_tokens.onnx', 'embed_tokens_model.onnx', 'embedding.onnx', 'embeddings.onnx'];
 
@@ -68,9 +78,21 @@ export function readParts(folder: string, kind: LmKind, halves: Halves = 'widen'
   const embedding = needsEmbedding ? beside(embeddingNames, 'inputs_embeds') : null;
   const text = embedding === null ? reader.model : withEmbedding(embedding.model, reader.model, directory);
   const files = [main, encoder, embedding].flatMap((part) => (part === null ? [] : [part.file]));
-  if (encoder === null) return { model: text, files, directory, encoded: null };
+  if (encoder === null) return { model: text, files, directory, encoded: null, steps: null };
   const encoded = outputOf(text.graph, 'last_hidden_state').name;
-  return { model: withDecoder(text, main.model, encoded, directory), files, directory, encoded };
+  const model = withDecoder(text, main.model, encoded, directory);
+  return { model, files, directory, encoded, steps: findSteps(main, directory) };
+}
+
+function findSteps({ file }: Part, directory: string): StepSource | null {
+  if (hasCacheBranch(file.model)) return { file: basename(file.path), branch: true };
+  return existsSync(join(directory, stepName)) ? { file: stepName, branch: false } : null;
+}
+
+/** Prepared, with its keys and values as inputs. @throws PtunedError missing_file, damaged_model, import_refused */
+export function readSteps(directory: string, { file, branch }: StepSource): Model {
+  const read = readGraph(directory, file);
+  return prepareModel(branch ? takeCacheBranch(read, true) : read);
 }
 
 /** The first of these files. @throws PtunedError missing_file */
@@ -81,7 +103,7 @@ function readPart(folder: string, names: readonly string[], halves: Halves, reas
     throw new PtunedError('missing_file', reason === undefined ? `${missing}.` : `${missing}; ${reason}.`);
   }
   const read = readGraph(folder, path);
-  return { file: { path, model: read }, model: withoutCache(prepareModel(withoutCacheBranch(read), halves)) };
+  return { file: { path, model: read }, model: withoutCache(prepareModel(takeCacheBranch(read, false), halves)) };
 }
 
 function takes({ model }: Part, input: string): boolean {
@@ -90,11 +112,15 @@ function takes({ model }: Part, input: string): boolean {
 
 const cacheSwitch = 'use_cache_branch';
 
+function hasCacheBranch({ graph }: Model): boolean {
+  return graph.inputs.some((one) => one.name === cacheSwitch);
+}
+
 /** Optimum's merged decoders hold the graph twice, with a key/value cache and without; the latter is what trains. */
-function withoutCacheBranch(read: Model): Model {
+function takeCacheBranch(read: Model, cached: boolean): Model {
+  if (!hasCacheBranch(read)) return read;
   const inputs = read.graph.inputs.filter((one) => one.name !== cacheSwitch);
-  if (inputs.length === read.graph.inputs.length) return read;
-  const initializers = new Map(read.graph.initializers).set(cacheSwitch, tensorOf('bool', [1], [0]));
+  const initializers = new Map(read.graph.initializers).set(cacheSwitch, tensorOf('bool', [1], [cached ? 1 : 0]));
   return { ...read, graph: { ...read.graph, inputs, initializers } };
 }
 

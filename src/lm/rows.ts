@@ -12,15 +12,32 @@ export function lengthsOf(batch: LmBatch): number[] {
 }
 
 /** Rows of a [rows, width] array, in the order asked for. */
-export function pickRows(values: Float32Array, width: number, rows: readonly number[]): Float32Array {
-  const picked = new Float32Array(rows.length * width);
-  for (const [i, row] of rows.entries()) picked.set(values.subarray(row * width, (row + 1) * width), i * width);
+export function pickRows<T extends Float32Array | BigInt64Array>(values: T, width: number, rows: readonly number[]): T {
+  const picked = new (values.constructor as new (length: number) => T)(rows.length * width);
+  for (const [i, row] of rows.entries())
+    picked.set(values.subarray(row * width, (row + 1) * width) as never, i * width);
   return picked;
 }
 
-/** Rows of a float32 [rows, …] feed, in the order asked for. */
+/** Rows of a float32 or int64 [rows, …] feed, in the order asked for. */
 export function pickFeed(feed: Feed, rows: readonly number[]): Feed {
   const width = feed.dims.slice(1).reduce((product, dim) => product * dim, 1);
-  const data = pickRows(feed.data as Float32Array, width, rows);
+  const data = pickRows(feed.data as Float32Array | BigInt64Array, width, rows);
   return { ...feed, dims: [rows.length, ...feed.dims.slice(1)], data };
+}
+
+/** Rows of a batch without prefixes, in the order asked for. */
+export function pickBatch(batch: LmBatch, rows: readonly number[]): LmBatch {
+  const { length, ids, mask, slots, targets, decoder } = batch;
+  const pick = (values: BigInt64Array, width = length) => pickRows(values, width, rows);
+  const picked = {
+    rows: rows.length,
+    length,
+    ids: pick(ids),
+    mask: pick(mask),
+    slots: pick(slots),
+    targets: pick(targets, 1),
+  };
+  if (decoder === undefined) return picked;
+  return { ...picked, decoder: { length: decoder.length, ids: pick(decoder.ids, decoder.length) } };
 }

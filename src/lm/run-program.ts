@@ -8,20 +8,24 @@ import type { LmBatch, PromptTable, Trainer } from './types.ts';
 export interface ProgramRunner {
   /** Data of the program's outputs, in their order. Feeds the program does not read are left out. */
   run(all: Record<string, Feed>): Promise<Feed['data'][]>;
+  /** Only these outputs, with their shapes: what is not asked for is not copied out. */
+  fetch(all: Record<string, Feed>, outputs: readonly string[]): Promise<Feed[]>;
   close(): Promise<void>;
 }
 
 export async function openProgram(program: Program, options: SessionOptions): Promise<ProgramRunner> {
   const session = await createSession(program.model, options);
   const isPacked = session.inputs.includes(feeds.packed);
+  const fetch: ProgramRunner['fetch'] = async (given, outputs) => {
+    const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes) } : given;
+    const wanted: Record<string, Feed> = {};
+    for (const name of session.inputs) wanted[name] = all[name]!;
+    const results = await session.run(wanted, outputs);
+    return outputs.map((name) => results[name]!);
+  };
   return {
-    async run(given) {
-      const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes) } : given;
-      const wanted: Record<string, Feed> = {};
-      for (const name of session.inputs) wanted[name] = all[name]!;
-      const results = await session.run(wanted);
-      return program.outputs.map((name) => results[name]!.data);
-    },
+    run: async (given) => (await fetch(given, program.outputs)).map(({ data }) => data),
+    fetch,
     close: () => session.close(),
   };
 }
@@ -32,6 +36,9 @@ function packingOf(given: Record<string, Feed>, shares: boolean): Record<string,
   const batch = { rows, length, ids: of(feeds.ids), mask: of(feeds.mask), slots: of(feeds.slots) };
   return packingFeeds(batch, of(feeds.targets), shares);
 }
+
+/** For programs that read no prompt rows. */
+export const noTable: PromptTable = { rows: 1, width: 1, values: new Float32Array(1) };
 
 /** A training program as a trainer. */
 export function trainerOn(runner: ProgramRunner): Trainer {

@@ -1,17 +1,22 @@
-/** A training step on an LM that nobody trusts yet: that it runs, that it has a gradient, and which tokens it may leave out. */
+/**
+ * An LM that nobody trusts yet, tried out: that a training step runs and has a gradient, which tokens it may leave out, and
+ * whether its cache gives what it should.
+ */
 import { PtunedError } from '../errors.ts';
 import type { Redundancy } from '../models/manifest.ts';
 import { rangesOverBatch } from '../ops/quantize.ts';
 import type { Candidates } from '../tasks/types.ts';
+import { createAnsweringPredictor } from './answer.ts';
 import { hasDecoder } from './assemble.ts';
 import type { Inspected } from './inspect.ts';
 import { placing } from './place.ts';
 import { trainProgram } from './programs.ts';
 import { openProgram, trainerOn } from './run-program.ts';
-import type { LmBatch, StepResult } from './types.ts';
+import type { LmBatch, PromptTable, StepResult } from './types.ts';
 
 /** Largest difference from the step that computes every token, relative to its largest element: rounding is far below. */
 const tolerance = 1e-4;
+const options = { threads: 1, device: 'cpu', prepack: false } as const;
 
 /**
  * The most that may be left out of a batch without changing loss and gradient, measured on two rows with a prefix in
@@ -59,6 +64,7 @@ function agree(one: StepResult, other: StepResult): boolean {
   return differ(one.losses, other.losses) <= tolerance && differ(one.gradient, other.gradient) <= tolerance;
 }
 
+/** Largest difference, relative to the largest element expected. */
 function differ(found: Float32Array, expected: Float32Array): number {
   let [difference, size] = [0, 0];
   for (let i = 0; i < expected.length; i++) {
@@ -80,16 +86,52 @@ async function trialStep(lm: Inspected): Promise<StepResult> {
     weights: Float32Array.of(1, 1),
     names: [],
   };
-  const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory, prepack: false };
   const program = placing(lm, () => trainProgram(lm, candidates));
-  const trainer = trainerOn(await openProgram(program, options));
+  const trainer = trainerOn(await openProgram(program, { ...options, directory: lm.graphDirectory }));
   try {
-    const { width } = lm.embedding;
-    const values = Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i));
-    return await trainer.step(trialBatch(lm), BigInt64Array.of(0n, 1n), { rows: 1, width, values });
+    return await trainer.step(trialBatch(lm), BigInt64Array.of(0n, 1n), trialTable(lm));
   } finally {
     await trainer.close();
   }
+}
+
+/**
+ * Whether the decoder that goes on from its cache says what the whole decoder says; measured on two rows whose texts and
+ * answers have different lengths. Exporters trace it at one length.
+ * @throws PtunedError missing_file, damaged_model, import_refused where it cannot be read
+ */
+export async function tryGenerating(lm: Inspected): Promise<boolean> {
+  const { encoded, steps } = lm;
+  if (encoded === null || steps === null) return false;
+  try {
+    const found = await trialAnswers(lm, encoded);
+    const expected = await trialAnswers({ ...lm, steps: null }, encoded);
+    return differ(found, expected) <= tolerance;
+  } catch (error) {
+    // What the runtime refuses is no reason to refuse an LM that trains.
+    if (error instanceof PtunedError && error.code === 'internal') return false;
+    throw error;
+  }
+}
+
+/** Logits of the tokens behind three that are given, one after the other. */
+async function trialAnswers(lm: Inspected, encoded: string): Promise<Float32Array> {
+  const predictor = await createAnsweringPredictor(lm, encoded, { ...options, directory: lm.graphDirectory });
+  try {
+    const decoding = await predictor.decode(trialBatch(lm), trialTable(lm));
+    const all = [...decoding.logits];
+    for (const token of [2, 0, 1]) {
+      await decoding.advance([token, token + 1]);
+      all.push(...decoding.logits);
+    }
+    return Float32Array.from(all);
+  } finally {
+    await predictor.close();
+  }
+}
+
+function trialTable({ embedding: { width } }: Inspected): PromptTable {
+  return { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i)) };
 }
 
 function trialBatch(lm: Inspected): LmBatch {

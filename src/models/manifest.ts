@@ -108,6 +108,11 @@ export interface ModelManifest {
   straightThrough?: string[];
   /** Measured at import; without it every token is computed. */
   redundant?: Redundancy;
+  /**
+   * Of an encoder-decoder LM whose decoder goes on from its cache, as measured at import: the files only that needs, none where
+   * it is in `files`. Without it generation runs the whole decoder for each token.
+   */
+  cachedDecoder?: ModelFile[];
   /** ISO time of the import. */
   createdAt: string;
 }

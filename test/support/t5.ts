@@ -1,8 +1,12 @@
 /** The tiny T5 of test/fixtures with a tokenizer of its own. */
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { prepareModel } from '../../src/lm/prepare.ts';
+import { readModel } from '../../src/onnx/decode.ts';
+import { encodeModel } from '../../src/onnx/encode.ts';
+import { tensorOf } from '../../src/onnx/types.ts';
 
 export const t5Fixture = fileURLToPath(new URL('../fixtures/t5', import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), 'ptuned-seq2seq-'));
@@ -37,4 +41,32 @@ export function t5Folder(more: readonly string[], config: object = {}): string {
   };
   writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify(named));
   return folder;
+}
+
+/** The folder's merged decoder as two files, as exports that are not merged have them; weights in a file of their own. */
+export function splitDecoder(folder: string): void {
+  const merged = join(folder, 'decoder_model_merged.onnx');
+  const read = readModel(merged, 'decoder.bin');
+  renameSync(merged, join(folder, 'decoder.bin'));
+  for (const [name, cached] of [
+    ['decoder_model.onnx', 0],
+    ['decoder_with_past_model.onnx', 1],
+  ] as const) {
+    // biome-ignore format: a table
+    const inputs = read.graph.inputs.filter((one) => one.name !== 'use_cache_branch');
+    const initializers = new Map(read.graph.initializers).set('use_cache_branch', tensorOf('bool', [1], [cached]));
+    const { graph, ...model } = prepareModel({ ...read, graph: { ...read.graph, inputs, initializers } });
+    const needed = new Set(graph.nodes.flatMap((node) => node.inputs));
+    const taken = graph.inputs.filter((one) => needed.has(one.name));
+    writeFileSync(join(folder, name), encodeModel({ ...model, graph: { ...graph, inputs: taken } }));
+  }
+}
+
+/** A graph whose attention is another: it runs, and says something else. */
+export function changeAttention(path: string): void {
+  const model = readModel(path, basename(path));
+  const nodes = model.graph.nodes.map((node) =>
+    node.op === 'Softmax' ? { ...node, op: 'Sigmoid', attributes: new Map() } : node,
+  );
+  writeFileSync(path, encodeModel({ ...model, graph: { ...model.graph, nodes } }));
 }
