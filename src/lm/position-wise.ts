@@ -70,6 +70,7 @@ export function isPositionWise(builder: GraphBuilder, node: Node, tokens: Tokens
     case 'Gemm':
       return carries(first) && isWeightProduct(builder, node) && free(node.inputs[2] ?? '');
     case 'LayerNormalization':
+    case 'SimplifiedLayerNormalization':
     case 'Softmax':
     case 'LogSoftmax':
       return carries(first) && axis(-1) >= leading;

@@ -4,6 +4,7 @@ import { checkGraph } from '../autodiff/check.ts';
 import { appendGradient } from '../autodiff/gradient.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
+import { raiseOps } from '../autodiff/raise/raise.ts';
 import type { PromptPlace } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
@@ -38,6 +39,7 @@ const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
   const { builder, logits } = assemble(lm, { past: pastOf[place] });
+  raiseOps(builder);
   const { logits: focused, packing } = logitsAtTargets(lm, builder, logits);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focused, candidates);

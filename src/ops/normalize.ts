@@ -80,6 +80,29 @@ const layerNormVjp: Vjp = (c) => {
   return [dx, b.op('Mul', [c.gradient(0), normal]), c.gradient(0)].slice(0, c.node.inputs.length);
 };
 
+const rmsNormInfer: Infer = (node, inputs) => {
+  const [y, , inverse] = layerNormInfer(node, inputs);
+  return [y!, inverse!];
+};
+
+/** r = 1/√(mean x² + ε), d = dY·γ: dX = r(d − x·r²·mean(d·x)). Where something reads r, dr/dx = −r³x/n. */
+const rmsNormVjp: Vjp = (c) => {
+  const b = c.builder;
+  const x = c.input(0);
+  const axes = b.constant('int64', normalizedAxes(c.node, b.shape(x).length));
+  const inverse = castLike(b, c.output(1), x);
+  const squared = b.op('Mul', [inverse, inverse]);
+  const d = b.op('Mul', [c.gradient(0), c.input(1)]);
+  let mean = b.op('ReduceMean', [b.op('Mul', [d, x]), axes], { keepdims: 1 });
+  if (c.hasGradient(1)) {
+    const count = b.op('Div', [b.op('Size', [x]), b.op('Size', [c.output(1)])]);
+    mean = b.op('Add', [mean, b.op('Div', [castLike(b, c.gradient(1), x), castLike(b, count, x)])]);
+  }
+  const along = b.op('Mul', [x, b.op('Mul', [mean, squared])]);
+  const scale = () => b.op('Mul', [c.gradient(0), b.op('Mul', [x, inverse])]);
+  return [b.op('Mul', [b.op('Sub', [d, along]), inverse]), scale()];
+};
+
 interface Normalized {
   normal: string;
   inverse: string;
@@ -107,4 +130,5 @@ export const normalizeOps: Op[] = [
   { name: 'Softmax', opsets: [11, 13], older: [flatSoftmax], infer: likeFirst, vjp: softmaxVjp },
   { name: 'LogSoftmax', opsets: [11, 13], older: [flatSoftmax], infer: likeFirst, vjp: logSoftmaxVjp },
   { name: 'LayerNormalization', opsets: [17], infer: layerNormInfer, vjp: layerNormVjp },
+  { name: 'SimplifiedLayerNormalization', opsets: [1], infer: rmsNormInfer, vjp: rmsNormVjp },
 ];

@@ -16,6 +16,7 @@ import { normalizeOps } from './normalize.ts';
 import { type Op, opKey } from './op.ts';
 import { quantizeOps } from './quantize.ts';
 import { reduceOps } from './reduce.ts';
+import { rotaryOps } from './rotary.ts';
 import { unaryOps } from './unary.ts';
 
 const families = [
@@ -27,6 +28,7 @@ const families = [
   convolutionOps,
   reduceOps,
   normalizeOps,
+  rotaryOps,
   layoutOps,
   indexingOps,
   generateOps,

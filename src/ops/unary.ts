@@ -50,24 +50,32 @@ const negInfer: Infer = (node, inputs) => {
 /** Φ(x) + x·φ(x), the derivative of x·Φ(x) with the normal distribution (Hendrycks and Gimpel, arXiv 1606.08415). */
 function geluErf(c: VjpContext): string {
   const b = c.builder;
-  const x = c.input(0);
-  const erf = b.op('Erf', [b.op('Mul', [x, scalar(c, Math.SQRT1_2)])]);
-  const cdf = b.op('Mul', [b.op('Add', [erf, scalar(c, 1)]), scalar(c, 0.5)]);
-  const density = b.op('Exp', [b.op('Mul', [b.op('Mul', [x, x]), scalar(c, -0.5)])]);
-  return b.op('Add', [cdf, b.op('Mul', [b.op('Mul', [x, density]), scalar(c, 1 / Math.sqrt(2 * Math.PI))])]);
+  const u = b.op('Mul', [c.input(0), scalar(c, Math.SQRT1_2)]);
+  const cdf = b.op('Add', [b.op('Mul', [b.op('Erf', [u]), scalar(c, 0.5)]), scalar(c, 0.5)]);
+  const density = b.op('Exp', [b.op('Neg', [b.op('Mul', [u, u])])]);
+  return b.op('Add', [cdf, b.op('Mul', [b.op('Mul', [u, density]), scalar(c, 1 / Math.sqrt(Math.PI))])]);
 }
 
-/** Derivative of x·σ(2u), u = √(2/π)(x + 0.044715x³): s + y(1−s)·2u′ with s = σ(2u). */
+/** Derivative of x·s with s = σ(x(a + bx²)), a = 2√(2/π), b = 0.044715a: s(1 + (1−s)·x(a + 3bx²)). */
 function geluTanh(c: VjpContext): string {
   const b = c.builder;
   const x = c.input(0);
-  const k = 2 * Math.sqrt(2 / Math.PI);
-  const square = b.op('Mul', [x, x]);
-  const inner = b.op('Add', [b.op('Mul', [square, scalar(c, k * 0.044715)]), scalar(c, k)]);
-  const s = b.op('Sigmoid', [b.op('Mul', [x, inner])]);
-  const slope = b.op('Add', [b.op('Mul', [square, scalar(c, 3 * k * 0.044715)]), scalar(c, k)]);
-  const rest = b.op('Sub', [scalar(c, 1), s]);
-  return b.op('Mul', [s, b.op('Add', [scalar(c, 1), b.op('Mul', [b.op('Mul', [x, rest]), slope])])]);
+  const a = 2 * Math.sqrt(2 / Math.PI);
+  // bx² serves both: x(a + 3bx²) is three times x(a/3 + bx²).
+  const square = b.op('Mul', [b.op('Mul', [x, x]), scalar(c, 0.044715 * a)]);
+  const s = b.op('Sigmoid', [b.op('Mul', [x, b.op('Add', [square, scalar(c, a)])])]);
+  const third = b.op('Mul', [x, b.op('Add', [square, scalar(c, a / 3)])]);
+  const rest = b.op('Mul', [b.op('Mul', [b.op('Sub', [scalar(c, 1), s]), third]), scalar(c, 3)]);
+  return b.op('Mul', [s, b.op('Add', [rest, scalar(c, 1)])]);
+}
+
+/** Derivative of x·s, s = σ(αx): s + αy(1−s). */
+function swish(c: VjpContext): string {
+  const b = c.builder;
+  const alpha = floatAttribute(c.node, 'alpha', 1.702);
+  const scaled = (value: string) => (alpha === 1 ? value : b.op('Mul', [value, scalar(c, alpha)]));
+  const s = b.op('Sigmoid', [scaled(c.input(0))]);
+  return b.op('Add', [s, b.op('Mul', [scaled(c.output(0)), b.op('Sub', [scalar(c, 1), s])])]);
 }
 
 /** dY where a condition holds, 0 elsewhere. */
@@ -253,6 +261,7 @@ export const unaryOps: Op[] = [
     vjp: derivative((c) => (stringAttribute(c.node, 'approximate', 'none') === 'tanh' ? geluTanh(c) : geluErf(c))),
   },
   { name: 'Gelu', domain: 'com.microsoft', opsets: [1], infer: likeFirst, vjp: derivative(geluErf) },
+  { name: 'QuickGelu', domain: 'com.microsoft', opsets: [1], infer: likeFirst, vjp: derivative(swish) },
   {
     name: 'Cast',
     opsets: [11, 13, 19, 21, 23, 24, 25],

@@ -2,17 +2,13 @@
 import { PtunedError } from '../../errors.ts';
 import { describeNode, floatAttribute, intAttribute } from '../../onnx/ir.ts';
 import { scalesByGroup } from '../../ops/older.ts';
-import { normalAxis } from '../../ops/shared.ts';
 import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 /** x·rsqrt(mean(x²) + ε)·γ over the axes from `axis` on. Returns the result and the inverse deviation. */
 function rmsNorm(c: LowerContext, x: string, scale: string, epsilon: number, axis: number): [string, string] {
-  const rank = c.builder.shape(x).length;
-  const from = normalAxis(c.node, axis, rank);
-  const axes = c.ints(Array.from({ length: rank - from }, (_, i) => from + i));
-  const square = c.op('ReduceMean', [c.op('Mul', [x, x]), axes], { keepdims: 1 });
-  const inverse = c.op('Reciprocal', [c.op('Sqrt', [c.op('Add', [square, c.scalar(epsilon, x)])])]);
-  return [c.op('Mul', [c.op('Mul', [x, inverse]), scale]), inverse];
+  const attributes = { axis, epsilon: { float: epsilon } };
+  const [y, inverse] = c.builder.emit('SimplifiedLayerNormalization', [x, scale], attributes, { outputs: 2 });
+  return [y!, inverse!];
 }
 
 /** input + skip (+ bias). */
@@ -22,10 +18,6 @@ function residual(c: LowerContext, bias: string | null): string {
 }
 
 const epsilon = (c: LowerContext, fallback: number) => floatAttribute(c.node, 'epsilon', fallback);
-
-function simplified(c: LowerContext): string[] {
-  return rmsNorm(c, c.required(0), c.required(1), epsilon(c, 1e-5), intAttribute(c.node, 'axis', -1));
-}
 
 /** Channels in groups: [N, groups, rest], normalized, then scaled by channel. */
 function groupNorm(c: LowerContext): string[] {
@@ -71,9 +63,11 @@ export const normalizationLowerings: LoweredOp[] = [
     opsets: [23],
     attributes: statistics,
     inputs: 2,
-    lower: (c) => simplified(c).slice(0, 1),
+    lower: (c) => {
+      const axis = intAttribute(c.node, 'axis', -1);
+      return [rmsNorm(c, c.required(0), c.required(1), epsilon(c, 1e-5), axis)[0]];
+    },
   },
-  { name: 'SimplifiedLayerNormalization', opsets: [1], attributes: statistics, inputs: 2, lower: simplified },
   {
     name: 'GroupNormalization',
     opsets: [18, 21],

@@ -1,6 +1,6 @@
 /** Rotary position embeddings (Su et al., arXiv 2104.09864): pairs of features turned by an angle that grows with position. */
 import { intAttribute } from '../../onnx/ir.ts';
-import { count, joinHeads, knownDim, lengthOf, splitHeads, wide } from './heads.ts';
+import { joinHeads, knownDim, lengthOf, splitHeads } from './heads.ts';
 import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 export interface Rotation {
@@ -71,18 +71,6 @@ function firstColumns(c: LowerContext, value: string, columns: number): string {
   return c.op('Slice', [value, c.ints([0]), c.ints([columns]), c.ints([-1])]);
 }
 
-/** Inputs x, positions, cosines, sines; one position is where the sequence starts. */
-function microsoftRotary(c: LowerContext): string[] {
-  const [x, positions] = [c.required(0), wide(c, c.required(1))];
-  const caches = { cos: c.required(2), sin: c.required(3) };
-  const start = c.builder.shape(positions).length === 1;
-  const turn = (length: string) => {
-    const at = start ? c.op('Unsqueeze', [count(c, length, positions), c.ints([0])]) : positions;
-    return rotationAt(c, at, caches, intAttribute(c.node, 'interleaved', 0) === 1);
-  };
-  return [rotated(c, x, turn, intAttribute(c.node, 'rotary_embedding_dim', 0))];
-}
-
 /** Inputs x, cosines, sines, positions; without positions the caches are [B, S, R/2]. */
 function onnxRotary(c: LowerContext): string[] {
   const [x, positions] = [c.required(0), c.input(3)];
@@ -93,20 +81,6 @@ function onnxRotary(c: LowerContext): string[] {
 }
 
 export const rotaryLowerings: LoweredOp[] = [
-  {
-    name: 'RotaryEmbedding',
-    domain: 'com.microsoft',
-    opsets: [1],
-    attributes: {
-      interleaved: read,
-      is_packed_batching: { only: 0 },
-      num_heads: read,
-      rotary_embedding_dim: read,
-      scale: { only: 1 },
-    },
-    inputs: 4,
-    lower: microsoftRotary,
-  },
   {
     name: 'RotaryEmbedding',
     opsets: [23],

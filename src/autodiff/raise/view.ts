@@ -1,0 +1,47 @@
+/** A graph as patterns look at it. */
+import type { GraphBuilder } from '../../onnx/builder.ts';
+import type { Node } from '../../onnx/ir.ts';
+
+export interface View {
+  readonly builder: GraphBuilder;
+  /** The node that yields a value; undefined for inputs and initializers. */
+  producer(value: string): Node | undefined;
+  readers(value: string): readonly Node[];
+  /** The one number that a constant holds, null for any other value. */
+  scalar(value: string): number | null;
+}
+
+/** Finds its op at `node`. Emits what comes before it and returns the node that yields `node`'s output; null: not this one. */
+export type Pattern = (view: View, node: Node) => Node | null;
+
+/** Looks at the nodes as they are now. */
+export function viewOf(builder: GraphBuilder): View {
+  const producers = new Map<string, Node>();
+  const readers = new Map<string, Node[]>();
+  for (const node of builder.graph.nodes) {
+    for (const name of node.outputs) producers.set(name, node);
+    for (const name of new Set(node.inputs)) readers.set(name, [...(readers.get(name) ?? []), node]);
+  }
+  return {
+    builder,
+    producer: (value) => producers.get(value),
+    readers: (value) => readers.get(value) ?? [],
+    scalar(value) {
+      const type = builder.types.get(value);
+      const one = type?.value?.length === 1 ? type.value[0] : undefined;
+      return typeof one === 'number' ? one : null;
+    },
+  };
+}
+
+/** The two inputs of a node, the one that `isFirst` holds for in front; null where there is none. */
+export function operands(
+  node: Node | undefined,
+  op: string,
+  isFirst: (value: string) => boolean,
+): [string, string] | null {
+  if (node?.op !== op || node.domain !== '') return null;
+  const [a, b] = node.inputs as [string, string];
+  if (isFirst(a)) return [a, b];
+  return isFirst(b) ? [b, a] : null;
+}
