@@ -26,7 +26,9 @@ export async function openEncoder(shape: EncoderShape, options: { threads: numbe
   const specs = method.parameters(shape);
   const names = specs.map((spec) => spec.name);
   const { forward, backward, carried } = encoderModels(shape, names);
-  const sessionOptions = { ...options, device: 'cpu' as const, prepack: false };
+  // Few rows: a product only reads its weight, and a second thread costs more in waiting than it reads.
+  const threads = shape.virtualTokens > mostTerms ? options.threads : 1;
+  const sessionOptions = { threads, device: 'cpu' as const, prepack: false };
   const forwardSession = await createSession(forward.model, sessionOptions);
   const backwardSession = await createSession(backward.model, sessionOptions);
   const feedsOf = (parameters: Parameters, wanted: readonly string[]): Record<string, Feed> => {
