@@ -17,14 +17,15 @@ interface Options {
   positions?: number;
   precision: Precision;
   head: Head;
+  cache: boolean;
   seed: number;
 }
 
-function generate(name: string, directory: string, { precision, head, seed, ...shape }: Options): void {
+function generate(name: string, directory: string, { precision, head, cache, seed, ...shape }: Options): void {
   const family = families.get(name);
   if (family === undefined)
     throw new Error(`"${name}" is not a family; accepted are ${[...families.keys()].join(', ')}`);
-  const written = writeLm(directory, family, { shape, precision, head, seed });
+  const written = writeLm(directory, family, { shape, precision, head, cache, seed });
   const { layers, hidden, vocabulary } = written.shape;
   const size = (written.weightBytes / 2 ** 20).toFixed(1);
   console.log(
@@ -53,6 +54,7 @@ new Command('generate-lm')
   .option('--positions <tokens>', 'longest sequence', count)
   .option('--precision <type>', 'float32 or float16', oneOf('float32', 'float16'), 'float32')
   .option('--head <kind>', 'copy (transposed copy of the embedding) or tied', oneOf('copy', 'tied'), 'copy')
+  .option('--cache', 'keys and values as inputs and outputs, as Optimum exports for text-generation-with-past', false)
   .option('--seed <number>', '', count, 0)
   .action(generate)
   .parse();

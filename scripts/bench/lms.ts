@@ -11,7 +11,7 @@ import { writeLm } from '../lms/write.ts';
 export interface BenchLm {
   name: string;
   /** What is generated; or the folder of an LM that exists. */
-  source: { family: string; shape: Partial<LmShape> } | { directory: string };
+  source: { family: string; shape: Partial<LmShape>; cache?: boolean } | { directory: string };
   /** The peer's name for the same LM; null where it has none. */
   peer: string | null;
   /** Position whose logits are read: the last one, or where the peer reads a masked LM. */
@@ -25,6 +25,8 @@ const presets: readonly BenchLm[] = [
   { name: 'gpt2', source: { family: 'gpt2', shape: {} }, peer: 'gpt2', target: last },
   { name: 'bert-base', source: { family: 'bert', shape: {} }, peer: 'bert-base', target: (length) => Math.min(10, length - 1) },
   { name: 'llama-135m', source: { family: 'llama', shape: { positions: 8192 } }, peer: 'llama-135m', target: last },
+  { name: 'gpt2-cache', source: { family: 'gpt2', shape: {}, cache: true }, peer: null, target: last },
+  { name: 'llama-135m-cache', source: { family: 'llama', shape: { positions: 8192 }, cache: true }, peer: null, target: last },
   { name: 'gpt2-small', source: { family: 'gpt2', shape: { layers: 4, hidden: 256, heads: 4, vocabulary: 8192 } }, peer: null, target: last },
 ]; // biome-ignore format: one LM a line
 
@@ -48,17 +50,17 @@ export function ownLm(directory: string): BenchLm {
   return { name: basename(resolve(directory)), source: { directory }, peer: null, target: last };
 }
 
-const cache = join(process.env.PTUNED_CACHE ?? join(homedir(), '.cache', 'ptuned'), 'bench');
+const folder = join(process.env.PTUNED_CACHE ?? join(homedir(), '.cache', 'ptuned'), 'bench');
 
 /** The folder of an LM; a generated one is written when it is not there. */
 export function lmDirectory({ name, source }: BenchLm): string {
   if ('directory' in source) return source.directory;
-  const { family, shape } = source;
-  const directory = join(cache, name);
+  const { family, shape, cache = false } = source;
+  const directory = join(folder, name);
   const done = join(directory, 'generated');
   if (existsSync(done)) return directory;
   mkdirSync(directory, { recursive: true });
-  writeLm(directory, families.get(family)!, { shape, seed: 1 });
+  writeLm(directory, families.get(family)!, { shape, cache, seed: 1 });
   writeFileSync(done, '');
   return directory;
 }

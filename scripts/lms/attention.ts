@@ -32,24 +32,29 @@ export function attend(a: Author, query: string, transposedKey: string, value: s
   return b.op('MatMul', [kept, value]);
 }
 
-/** Whether position i may see j: j ≤ i and not padding; bool [batch, 1, sequence, sequence]. */
-export function causalMask(a: Author, mask: string): string {
+/**
+ * Whether token i may see j: j ≤ i and not padding; bool [batch, 1, sequence, sequence], with a cache [batch, 1, sequence,
+ * past + sequence]. Tokens count on from the cache.
+ */
+export function causalMask(a: Author, mask: string, ids: string): string {
   const b = a.builder;
   const [rows, length] = [size(a, mask, 0), size(a, mask, 1)];
-  const range = (count: string, axes: number[]) => {
-    const numbers = b.op('Range', [a.int(0), count, a.int(1)]);
+  const own = a.cache ? size(a, ids, 1) : length;
+  const range = (from: string, to: string, axes: number[]) => {
+    const numbers = b.op('Range', [from, to, a.int(1)]);
     return axes.reduce((value, axis) => b.op('Unsqueeze', [value, a.int([axis])]), numbers);
   };
-  const key = range(length, [0, 1, 2]);
-  const past = b.op('LessOrEqual', [key, range(length, [0, 1, 3])]);
+  const key = range(a.int(0), length, [0, 1, 2]);
+  const first = a.cache ? b.op('Sub', [length, own]) : a.int(0);
+  const past = b.op('LessOrEqual', [key, range(first, length, [0, 1, 3])]);
   const flat = b.op('Flatten', [b.op('Cast', [mask], { to: 9 })], { axis: 2 });
-  const place = b.op('Add', [key, b.op('Mul', [range(rows, [1, 2, 3]), length])]);
+  const place = b.op('Add', [key, b.op('Mul', [range(a.int(0), rows, [1, 2, 3]), length])]);
   const words = b.op('Reshape', [flat, a.int([-1])], { allowzero: 0 });
   const real = b.op('Gather', [words, place], { axis: 0 });
-  return expand(a, b.op('And', [past, real]), [rows, -1, length, length]);
+  return expand(a, b.op('And', [past, real]), [rows, -1, own, length]);
 }
 
-/** The part of a causal mask that attention takes: all of it, without a cache. */
+/** The part of a causal mask that attention takes: as far as there are keys, which is all of it. */
 export function maskFor(a: Author, mask: string, key: string): string {
   const length = a.builder.op('Unsqueeze', [size(a, key, 2), a.int([0])]);
   return a.builder.op('Slice', [mask, a.int([0]), length, a.int([3]), a.int([1])]);

@@ -1,9 +1,9 @@
 /** What the generated LMs' graphs are written with: a builder whose weights lie in an external file, and shared layers. */
 import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
-import { symbol } from '../../src/onnx/dim.ts';
+import { addDims, type Dim, symbol } from '../../src/onnx/dim.ts';
 import { byteSize } from '../../src/onnx/dtype.ts';
-import { elementCount } from '../../src/onnx/ir.ts';
-import { typeOf, typeOfTensor } from '../../src/onnx/types.ts';
+import { attributesOf, elementCount } from '../../src/onnx/ir.ts';
+import { type TensorType, typeOf, typeOfTensor } from '../../src/onnx/types.ts';
 import { inferNode } from '../../src/ops/registry.ts';
 import type { Head, Precision } from './shape.ts';
 
@@ -23,6 +23,8 @@ export interface Author {
   readonly weights: readonly Weight[];
   readonly precision: Precision;
   readonly head: Head;
+  /** Whether keys and values of earlier tokens are inputs, and those of all tokens outputs. */
+  readonly cache: boolean;
   /** Declares a weight in the external file. */
   weight(name: string, dims: number[], init?: Init): string;
   /** A scalar of the LM's precision, or a list of them. */
@@ -39,7 +41,7 @@ const deviation = 0.02;
 /** Offsets of weights: a page's start, so that they can be mapped. */
 const page = 4096;
 
-export function createAuthor(name: string, precision: Precision, head: Head): Author {
+export function createAuthor(name: string, precision: Precision, head: Head, cache: boolean): Author {
   const builder = createBuilder(emptyGraph(name), inferNode);
   const weights: Weight[] = [];
   let end = 0;
@@ -48,6 +50,7 @@ export function createAuthor(name: string, precision: Precision, head: Head): Au
     weights,
     precision,
     head,
+    cache,
     weight(name, dims, init = { deviation }) {
       const length = byteSize(precision, elementCount(dims));
       const offset = Math.ceil(end / page) * page;
@@ -63,9 +66,39 @@ export function createAuthor(name: string, precision: Precision, head: Head): Au
   };
 }
 
+const [rows, length, pastLength] = ['batch_size', 'sequence_length', 'past_sequence_length'].map(symbol) as [
+  Dim,
+  Dim,
+  Dim,
+];
+
 /** Declares an int64 [batch_size, sequence_length] input. */
 export function tokenInput(a: Author, name: string): string {
-  return a.builder.input(name, typeOf('int64', [symbol('batch_size'), symbol('sequence_length')]));
+  return a.builder.input(name, typeOf('int64', [rows, length]));
+}
+
+/** Declares the mask over all tokens, those of the cache included. */
+export function maskInput(a: Author): string {
+  const all = a.cache ? addDims(pastLength, length) : length;
+  return a.builder.input('attention_mask', typeOf('int64', [rows, all]));
+}
+
+/**
+ * Keys or values of all tokens [batch, heads, past + sequence, width]: with a cache those of earlier tokens are an input,
+ * and all are an output.
+ * @param value [batch, heads, sequence, width]
+ */
+export function withPast(a: Author, layer: number, part: 'key' | 'value', value: string, heads: number, width: number) {
+  if (!a.cache) return value;
+  const { builder } = a;
+  const type = (tokens: Dim): TensorType => typeOf(a.precision, [rows, heads, tokens, width]);
+  const past = builder.input(`past_key_values.${layer}.${part}`, type(pastLength));
+  const all = `present.${layer}.${part}`;
+  const attributes = attributesOf({ axis: 2 });
+  builder.append({ op: 'Concat', domain: '', name: all, inputs: [past, value], outputs: [all], attributes });
+  builder.types.set(all, type(addDims(pastLength, length)));
+  builder.graph.outputs.push({ name: all, ...builder.type(all) });
+  return all;
 }
 
 /** Length of an axis as an int64 scalar, as TorchScript traces `tensor.size(axis)`. */

@@ -1,6 +1,6 @@
 /** GPT-2: pre-norm, learned positions, Gemm for every projection, GELU in its tanh form. */
 import { attend, causalMask, maskFor, mergeHeads, splitHeads } from './attention.ts';
-import { type Author, languageHead, layerNorm, shape, size, tokenInput } from './author.ts';
+import { type Author, languageHead, layerNorm, maskInput, shape, size, tokenInput, withPast } from './author.ts';
 import type { Family } from './registry.ts';
 import type { LmShape } from './shape.ts';
 
@@ -26,29 +26,34 @@ export const gpt2: Family = {
   }),
   logits(a, one) {
     const b = a.builder;
-    const [ids, mask, positions] = ['input_ids', 'attention_mask', 'position_ids'].map((name) => tokenInput(a, name));
+    const [ids, mask, positions] = [tokenInput(a, 'input_ids'), maskInput(a), tokenInput(a, 'position_ids')];
     const embedding = a.weight('transformer.wte.weight', [one.vocabulary, one.hidden]);
-    const words = b.op('Gather', [embedding, ids!]);
-    const places = b.op('Gather', [a.weight('transformer.wpe.weight', [one.positions, one.hidden]), positions!]);
+    const words = b.op('Gather', [embedding, ids]);
+    const places = b.op('Gather', [a.weight('transformer.wpe.weight', [one.positions, one.hidden]), positions]);
     let value = b.op('Add', [words, places]);
-    const seen = causalMask(a, mask!);
-    for (let layer = 0; layer < one.layers; layer++) value = block(a, one, `transformer.h.${layer}`, value, seen);
+    const seen = causalMask(a, mask, ids);
+    for (let layer = 0; layer < one.layers; layer++) value = block(a, one, layer, value, seen);
     const normed = layerNorm(a, 'transformer.ln_f', value, one.hidden, epsilon);
     return languageHead(a, normed, embedding, [one.vocabulary, one.hidden]);
   },
 };
 
-function block(a: Author, one: LmShape, name: string, value: string, mask: string): string {
+function block(a: Author, one: LmShape, layer: number, value: string, mask: string): string {
   const b = a.builder;
   const { hidden, heads, intermediate } = one;
+  const name = `transformer.h.${layer}`;
+  const width = hidden / heads;
   const normed = layerNorm(a, `${name}.ln_1`, value, hidden, epsilon);
   const fused = conv1d(a, `${name}.attn.c_attn`, normed, [hidden, 3 * hidden]);
   const parts = b.emit('Split', [fused, a.int([hidden, hidden, hidden])], { axis: 2 }, { outputs: 3 });
-  const [query, key, values] = parts.map((part) => splitHeads(a, part, hidden / heads));
+  const [query, key, values] = parts.map((part) => splitHeads(a, part, width));
   const headsFirst = (part: string) => b.op('Transpose', [part], { perm: [0, 2, 1, 3] });
-  const visible = maskFor(a, mask, headsFirst(key!));
-  const transposedKey = b.op('Transpose', [key!], { perm: [0, 2, 3, 1] });
-  const attended = mergeHeads(a, attend(a, headsFirst(query!), transposedKey, headsFirst(values!), visible));
+  const keys = withPast(a, layer, 'key', headsFirst(key!), heads, width);
+  const all = withPast(a, layer, 'value', headsFirst(values!), heads, width);
+  const transposedKey = a.cache
+    ? b.op('Transpose', [keys], { perm: [0, 1, 3, 2] })
+    : b.op('Transpose', [key!], { perm: [0, 2, 3, 1] });
+  const attended = mergeHeads(a, attend(a, headsFirst(query!), transposedKey, all, maskFor(a, mask, keys)));
   const afterAttention = b.op('Add', [conv1d(a, `${name}.attn.c_proj`, attended, [hidden, hidden]), value]);
   const second = layerNorm(a, `${name}.ln_2`, afterAttention, hidden, epsilon);
   const inner = geluTanh(a, conv1d(a, `${name}.mlp.c_fc`, second, [hidden, intermediate]));

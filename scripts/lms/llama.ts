@@ -1,6 +1,6 @@
 /** LLaMA: RMS norm and rotary positions written out, grouped-query attention, gated SiLU. */
 import { attend, causalMask, maskFor, mergeHeads, splitHeads } from './attention.ts';
-import { type Author, expand, languageHead, linear, shape, size, tokenInput } from './author.ts';
+import { type Author, expand, languageHead, linear, maskInput, shape, size, tokenInput, withPast } from './author.ts';
 import type { Family } from './registry.ts';
 import type { LmShape } from './shape.ts';
 
@@ -35,19 +35,20 @@ export const llama: Family = {
   }),
   logits(a, one) {
     const b = a.builder;
-    const [ids, mask, positions] = ['input_ids', 'attention_mask', 'position_ids'].map((name) => tokenInput(a, name));
+    const [ids, mask, positions] = [tokenInput(a, 'input_ids'), maskInput(a), tokenInput(a, 'position_ids')];
     const embedding = a.weight('model.embed_tokens.weight', [one.vocabulary, one.hidden]);
-    let value = b.op('Gather', [embedding, ids!]);
-    const seen = causalMask(a, mask!);
-    const rotation = rotary(a, positions!, one.hidden / one.heads);
-    for (let layer = 0; layer < one.layers; layer++) value = block(a, one, `model.layers.${layer}`, value, seen, rotation);
+    let value = b.op('Gather', [embedding, ids]);
+    const seen = causalMask(a, mask, ids);
+    const rotation = rotary(a, positions, one.hidden / one.heads);
+    for (let layer = 0; layer < one.layers; layer++) value = block(a, one, layer, value, seen, rotation);
     const normed = rmsNorm(a, 'model.norm', value, one.hidden);
     return languageHead(a, normed, embedding, [one.vocabulary, one.hidden]);
   },
 }; // biome-ignore format: one line a step
 
-function block(a: Author, one: LmShape, name: string, value: string, mask: string, rotation: Rotation): string {
+function block(a: Author, one: LmShape, layer: number, value: string, mask: string, rotation: Rotation): string {
   const b = a.builder;
+  const name = `model.layers.${layer}`;
   const { hidden, heads, keyValueHeads, intermediate } = one;
   const width = hidden / heads;
   const normed = rmsNorm(a, `${name}.input_layernorm`, value, hidden);
@@ -56,8 +57,10 @@ function block(a: Author, one: LmShape, name: string, value: string, mask: strin
     return b.op('Transpose', [splitHeads(a, flat, width)], { perm: [0, 2, 1, 3] });
   };
   const query = rotate(a, project('q_proj', heads), rotation);
-  const key = repeat(a, rotate(a, project('k_proj', keyValueHeads), rotation), heads / keyValueHeads);
-  const values = repeat(a, project('v_proj', keyValueHeads), heads / keyValueHeads);
+  const known = (part: 'key' | 'value', own: string) => withPast(a, layer, part, own, keyValueHeads, width);
+  const keys = known('key', rotate(a, project('k_proj', keyValueHeads), rotation));
+  const key = repeat(a, keys, heads / keyValueHeads);
+  const values = repeat(a, known('value', project('v_proj', keyValueHeads)), heads / keyValueHeads);
   const transposedKey = b.op('Transpose', [key], { perm: [0, 1, 3, 2] });
   const attended = mergeHeads(a, attend(a, query, transposedKey, values, maskFor(a, mask, key)));
   const afterAttention = b.op('Add', [value, linear(a, `${name}.self_attn.o_proj`, attended, [hidden, hidden], false)]);

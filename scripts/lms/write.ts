@@ -14,6 +14,8 @@ export interface LmOptions {
   precision?: Precision;
   /** Default: a transposed copy of the embedding, as Optimum writes tied weights. */
   head?: Head;
+  /** Keys and values as inputs and outputs (causal LMs), as Optimum exports for text-generation-with-past. Default false. */
+  cache?: boolean;
   seed?: number;
 }
 
@@ -28,13 +30,13 @@ const opset = 18;
 
 /** The same options write the same bytes. Weights are drawn from a uniform distribution of deviation 0.02. */
 export function writeLm(directory: string, family: Family, options: LmOptions = {}): WrittenLm {
-  const { precision = 'float32', head = 'copy', seed = 0 } = options;
+  const { precision = 'float32', head = 'copy', cache = false, seed = 0 } = options;
   const shape = lmShape(family, options.shape);
-  const author = createAuthor(family.name, precision, head);
+  const author = createAuthor(family.name, precision, head, cache);
   const { builder, weights } = author;
   const logits = builder.type(family.logits(author, shape));
   builder.graph.nodes.at(-1)!.outputs = ['logits'];
-  builder.graph.outputs = [{ name: 'logits', dtype: logits.dtype, shape: logits.shape }];
+  builder.graph.outputs.unshift({ name: 'logits', dtype: logits.dtype, shape: logits.shape });
   mkdirSync(directory, { recursive: true });
   const files = byteTokenizer(shape.vocabulary);
   const json = (name: string, value: unknown) => writeFileSync(join(directory, name), `${JSON.stringify(value)}\n`);

@@ -7,6 +7,7 @@ import { after, test } from 'node:test';
 import { families } from '../../scripts/lms/registry.ts';
 import { type LmOptions, writeLm } from '../../scripts/lms/write.ts';
 import { importModel } from '../../src/lm/import.ts';
+import { hasCache } from '../../src/models/past.ts';
 import { readModel } from '../../src/onnx/decode.ts';
 import { isExternal, type Tensor } from '../../src/onnx/ir.ts';
 import { loadTokenizer } from '../../src/tokenizer/load.ts';
@@ -34,6 +35,8 @@ const forms: [string, string, LmOptions, RegExp][] = [
   ['bert', 'bert', {}, /Erf/],
   ['llama', 'llama', { shape: { keyValueHeads: 2 } }, /Sigmoid.*Slice/],
   ['llama without groups', 'llama', { head: 'tied' }, /Sigmoid/],
+  ['gpt2 with a cache', 'gpt2', { cache: true }, /Gemm/],
+  ['llama with a cache', 'llama', { cache: true, shape: { keyValueHeads: 2 } }, /Sigmoid/],
   ['gpt2 in half precision', 'gpt2', { precision: 'float16' }, /Gemm/],
 ];
 
@@ -44,6 +47,8 @@ for (const [name, family, options, ops] of forms) {
     assert.equal(manifest.vocabularySize, 300);
     assert.equal(manifest.maxLength, 64);
     assert.equal(manifest.kind, family === 'bert' ? 'masked' : 'causal');
+    assert.equal(hasCache(manifest.inputs), options.cache === true);
+    if (manifest.kind === 'causal') assert.equal(manifest.redundant, 'prefixes');
     assert.match(Object.keys(manifest.gradientPath).join(' '), ops);
     assert.deepEqual(
       manifest.files.map((file) => file.path),
