@@ -34,16 +34,25 @@ function likeliest(scores: Float32Array): number {
   return index;
 }
 
-/** The smallest set of likeliest indices whose probabilities sum to at least `topP`, likeliest first, and that sum. */
+/**
+ * The smallest set of likeliest indices whose probabilities sum to at least `topP`, and that sum; all that are possible where
+ * topP is 1. In the order of the indices: in that of the probabilities, rounding would swap tokens that are about equally
+ * likely, and with them what a seed draws.
+ */
 export function nucleus(probabilities: Float32Array, topP: number): { indices: number[]; total: number } {
   // Whatever lies below this bound sums to less than 1 - topP, so it cannot belong to the nucleus and is not sorted.
   const bound = (1 - topP) / probabilities.length;
   const likely: number[] = [];
   for (let i = 0; i < probabilities.length; i++)
     if (probabilities[i]! > 0 && probabilities[i]! >= bound) likely.push(i);
+  const indices = topP < 1 ? likeliestOf(likely, probabilities, topP) : likely;
+  return { indices, total: indices.reduce((sum, index) => sum + probabilities[index]!, 0) };
+}
+
+function likeliestOf(likely: number[], probabilities: Float32Array, topP: number): number[] {
   likely.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
   let total = 0;
   let count = 0;
   while (count < likely.length && (count === 0 || total < topP)) total += probabilities[likely[count++]!]!;
-  return { indices: likely.slice(0, count), total };
+  return likely.slice(0, count).sort((a, b) => a - b);
 }
