@@ -3,7 +3,8 @@ import type { Feed, SessionOptions } from '../onnx/session.ts';
 import { decoderProgram, encoderProgram } from './answer-programs.ts';
 import type { Inspected } from './inspect.ts';
 import { readSteps } from './parts.ts';
-import { pickBatch, pickFeed, pickRows } from './rows.ts';
+import { decodeByRepeating, lastOf, padded } from './repeat.ts';
+import { pickBatch, pickFeed } from './rows.ts';
 import { batchFeeds, noTable, openProgram } from './run-program.ts';
 import { presentsOf, stepProgram } from './step-program.ts';
 import { decodeInSteps, type Stepping } from './steps.ts';
@@ -37,7 +38,7 @@ export async function createAnsweringPredictor(
       const handed = await encode(batch, table);
       const steps = await openSteps();
       if (steps !== null) return decodeInSteps(steps, batch, handed, lm.vocabularySize);
-      return decodeAnswers(batch, lm.vocabularySize, (rows, given) =>
+      return decodeAnswers(batch, (rows, given) =>
         answer({ ...pickBatch(batch, rows), ...given }, pickFeed(handed, rows)),
       );
     },
@@ -72,49 +73,15 @@ export function answering(logits: Predictor['logits'], batch: LmBatch, table: Pr
 }
 
 /** Generation behind the batch's decoder ids, up to each row's target. */
-export async function decodeAnswers(batch: LmBatch, vocabulary: number, answer: Answer): Promise<Decoding> {
+export function decodeAnswers(batch: LmBatch, answer: Answer): Promise<Decoding> {
   const { length, ids } = batch.decoder!;
-  let answers = Array.from(batch.targets, (target, row) => ({
-    row,
-    ids: [...ids.subarray(row * length, row * length + Number(target) + 1)],
-  }));
-  let current: Float32Array = new Float32Array(0);
-  const compute = async () => {
-    const rows = answers.map((one) => one.row);
-    current = await answer(rows, { decoder: padded(answers), targets: lastOf(answers) });
-  };
-  await compute();
-  return {
-    get rows() {
-      return answers.map((one) => one.row);
-    },
-    get logits() {
-      return current;
-    },
-    async advance(tokens) {
-      for (const [i, one] of answers.entries()) one.ids.push(BigInt(tokens[i]!));
-      await compute();
-    },
-    keep(rows) {
-      const kept = answers.flatMap((one, i) => (rows.includes(one.row) ? [i] : []));
-      current = pickRows(current, vocabulary, kept);
-      answers = kept.map((i) => answers[i]!);
-    },
-  };
-}
-
-interface Given {
-  ids: bigint[];
-}
-
-/** On the right, where no position that is read looks: any id will do. */
-function padded(answers: readonly Given[]): NonNullable<LmBatch['decoder']> {
-  const length = Math.max(...answers.map((one) => one.ids.length));
-  const ids = new BigInt64Array(answers.length * length);
-  for (const [i, one] of answers.entries()) ids.set(one.ids, i * length);
-  return { length, ids };
-}
-
-function lastOf(answers: readonly Given[]): BigInt64Array {
-  return BigInt64Array.from(answers, (one) => BigInt(one.ids.length - 1));
+  const begun = Array.from(batch.targets, (target, row) => [
+    ...ids.subarray(row * length, row * length + Number(target) + 1),
+  ]);
+  return decodeByRepeating(begun, (sequences) =>
+    answer(
+      sequences.map(({ row }) => row),
+      { decoder: padded(sequences), targets: lastOf(sequences) },
+    ),
+  );
 }

@@ -1,16 +1,35 @@
-/** Runs that begin or go on behind keys and values: generation from a cache, and rows behind prefixes. */
+/** Runs of an LM behind keys and values: rows that begin behind some, and generation that goes on from those of each step. */
 import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
 import { feeds } from './feeds.ts';
 import type { Inspected } from './inspect.ts';
+import { packingFeeds } from './packing-feeds.ts';
+import { type Past, type PastShape, pastOfRow, stackPasts, tableOfPast } from './past.ts';
 import { cachedProgram } from './programs.ts';
 import { lengthsOf, pickFeed, pickRows } from './rows.ts';
 import { batchFeeds } from './run-program.ts';
 import type { Decoding, LmBatch, PromptTable } from './types.ts';
 
+/** What stands before a batch's rows. */
+export interface Start {
+  /** A feed [rows, heads, longest, size] for each past input. */
+  past: Feed[];
+  /** [rows][longest]: 0 where a row has less than the longest. */
+  mask: bigint[][];
+  /** Tokens before each row's first, which its positions count on from. */
+  before: number[];
+  /** Rows of equal numbers have the same before them, so that what they begin with alike is the same too. */
+  groups: number[];
+}
+
 export interface CachedSession {
-  past: ReturnType<typeof cachedProgram>['past'];
+  past: readonly PastShape[];
   /** Logits at the targets and the cache after the run; where the cache is not asked for, it is not copied out. */
-  run(all: Record<string, Feed>, wanted: 'logits' | 'cache'): Promise<{ logits: Float32Array; past: Feed[] }>;
+  run(
+    batch: LmBatch,
+    table: PromptTable,
+    start: Start,
+    wanted: 'logits' | 'cache',
+  ): Promise<{ logits: Float32Array; past: Feed[] }>;
   close(): Promise<void>;
 }
 
@@ -18,9 +37,13 @@ export async function openCached(lm: Inspected, options: SessionOptions): Promis
   const program = cachedProgram(lm);
   const [logits] = program.outputs as [string];
   const session = await createSession(program.model, options);
+  const isPacked = session.inputs.includes(feeds.packed);
   return {
     past: program.past,
-    async run(all, wanted) {
+    async run(batch, table, start, wanted) {
+      const all = { ...batchFeeds(batch, table), ...startFeeds(start, batch) };
+      for (const [i, { input }] of program.past.entries()) all[input] = start.past[i]!;
+      if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start.groups));
       const given: Record<string, Feed> = {};
       for (const name of session.inputs) given[name] = all[name]!;
       const kept = wanted === 'cache' ? program.past : [];
@@ -31,67 +54,34 @@ export async function openCached(lm: Inspected, options: SessionOptions): Promis
   };
 }
 
-/** What stands before a batch: keys and values, the mask over them and the batch, tokens before each row's first. */
-interface Start {
-  past: Feed[];
-  mask: bigint[][];
-  before: number[];
-}
-
-/**
- * The batch's prefixes [rows, heads, longest, size] by past input, the mask zero where a row's own prefix is shorter.
- * A row of a prefix table holds the keys and values of every layer, in the order of the past inputs.
- */
-function startOf(inputs: CachedSession['past'], { rows, length, mask, prefixes }: LmBatch): Start {
-  const before = Array.from({ length: rows }, (_, row) => prefixes?.[row]?.rows ?? 0);
+/** Rows of a batch behind what each has before it; equal objects are the same tokens. */
+export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Start {
+  const before = pasts.map((past) => past?.tokens ?? 0);
   const longest = Math.max(0, ...before);
-  let column = 0;
-  const past = inputs.map(({ heads, size }): Feed => {
-    const data = new Float32Array(rows * heads * longest * size);
-    for (let row = 0; row < rows; row++) {
-      const prefix = prefixes?.[row];
-      if (!prefix) continue;
-      for (let head = 0; head < heads; head++) {
-        for (let at = 0; at < prefix.rows; at++) {
-          const from = at * prefix.width + column + head * size;
-          data.set(prefix.values.subarray(from, from + size), ((row * heads + head) * longest + at) * size);
-        }
-      }
-    }
-    column += heads * size;
-    return { dtype: 'float32', dims: [rows, heads, longest, size], data };
-  });
-  const masks = before.map((count, row) => [
-    ...Array.from({ length: longest }, (_, i) => (i < count ? 1n : 0n)),
-    ...mask.subarray(row * length, (row + 1) * length),
-  ]);
-  return { past, mask: masks, before };
-}
-
-/** Feeds of a whole batch behind what stands before it; positions count on from each row's own prefix. */
-function startFeeds(session: CachedSession, start: Start, batch: LmBatch, table: PromptTable): Record<string, Feed> {
-  const counts = lengthsOf(batch);
-  const positions = counts.flatMap((count, row) =>
-    Array.from({ length: batch.length }, (_, i) => BigInt(start.before[row]! + Math.min(i, Math.max(count - 1, 0)))),
-  );
+  const distinct = [...new Set(pasts)];
   return {
-    ...batchFeeds(batch, table),
-    ...pastFeeds(session, start.past, start.mask),
-    [feeds.positions]: { dtype: 'int64', dims: [batch.rows, batch.length], data: BigInt64Array.from(positions) },
+    past: stackPasts(shapes, pasts),
+    mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < count ? 1n : 0n))),
+    before,
+    groups: pasts.map((past) => distinct.indexOf(past)),
   };
 }
 
-function pastFeeds(session: CachedSession, past: readonly Feed[], mask: bigint[][]): Record<string, Feed> {
-  const dims = [mask.length, mask[0]!.length];
+/** Mask over what stands before and the batch, and positions that count on from each row's own tokens. */
+function startFeeds({ mask, before }: Start, batch: LmBatch): Record<string, Feed> {
+  const { rows, length } = batch;
+  const positions = lengthsOf(batch).flatMap((count, row) =>
+    Array.from({ length }, (_, i) => BigInt(before[row]! + Math.min(i, Math.max(count - 1, 0)))),
+  );
+  const whole = mask.flatMap((own, row) => [...own, ...batch.mask.subarray(row * length, (row + 1) * length)]);
   return {
-    [feeds.mask]: { dtype: 'int64', dims, data: BigInt64Array.from(mask.flat()) },
-    ...Object.fromEntries(session.past.map((one, i) => [one.input, past[i]!])),
+    [feeds.mask]: { dtype: 'int64', dims: [rows, whole.length / rows], data: BigInt64Array.from(whole) },
+    [feeds.positions]: { dtype: 'int64', dims: [rows, length], data: BigInt64Array.from(positions) },
   };
 }
 
 /**
- * Keys and values of one text read from the beginning, as a prefix table [ids.length, layers · 2 · heads · size]: the
- * inverse of what {@link startOf} does with a table.
+ * Keys and values of one text read from the beginning, as a prefix table [ids.length, layers · 2 · heads · size].
  */
 export async function keysAndValues(
   session: CachedSession,
@@ -108,49 +98,28 @@ export async function keysAndValues(
     targets: new BigInt64Array(1),
   };
   const none: PromptTable = { rows: 1, width, values: new Float32Array(width) };
-  const { past } = await session.run(startFeeds(session, startOf(session.past, batch), batch, none), 'cache');
-  const row = session.past.reduce((sum, { heads, size }) => sum + heads * size, 0);
-  const table = new Float32Array(length * row);
-  let column = 0;
-  for (const [i, { heads, size }] of session.past.entries()) {
-    const values = past[i]!.data as Float32Array;
-    for (let head = 0; head < heads; head++) {
-      for (let at = 0; at < length; at++) {
-        const from = (head * length + at) * size;
-        table.set(values.subarray(from, from + size), at * row + column + head * size);
-      }
-    }
-    column += heads * size;
-  }
-  return table;
-}
-
-/** Logits at the targets [rows, vocabulary] of rows behind their own prefixes. */
-export async function logitsBehindPrefixes(
-  session: CachedSession,
-  batch: LmBatch,
-  table: PromptTable,
-): Promise<Float32Array> {
-  return (await session.run(startFeeds(session, startOf(session.past, batch), batch, table), 'logits')).logits;
+  const { past } = await session.run(batch, none, startBehind(session.past, [null]), 'cache');
+  return tableOfPast(session.past, pastOfRow(past, 0, { from: 0, to: 0 }, length));
 }
 
 /**
- * Right-padded rows stay padded: their new tokens come after the padding, which the mask hides, and take the positions
- * that follow their own last token.
+ * Generation behind the batch's targets, which are each row's last token. Right-padded rows stay padded: their new tokens
+ * come after the padding, which the mask hides, and take the positions that follow their own last token.
  */
 export async function decodeWithCache(
   session: CachedSession,
   batch: LmBatch,
   table: PromptTable,
-  vocabulary: number,
+  start: Start,
 ): Promise<Decoding> {
   const counts = lengthsOf(batch);
-  const start = startOf(session.past, batch);
   let rows = Array.from({ length: batch.rows }, (_, row) => row);
   let next = counts.map((count, row) => start.before[row]! + count);
-  let { mask } = start;
-  const targets = BigInt64Array.from(counts, (count) => BigInt(count - 1));
-  let { logits: current, past } = await session.run(startFeeds(session, start, { ...batch, targets }, table), 'cache');
+  let mask = start.mask.map((own, row) => [
+    ...own,
+    ...batch.mask.subarray(row * batch.length, (row + 1) * batch.length),
+  ]);
+  let { logits: current, past } = await session.run(batch, table, start, 'cache');
   return {
     get rows() {
       return rows;
@@ -159,28 +128,32 @@ export async function decodeWithCache(
       return current;
     },
     async advance(tokens) {
-      for (const row of mask) row.push(1n);
-      const count = rows.length;
-      const one: LmBatch = {
-        rows: count,
-        length: 1,
-        ids: BigInt64Array.from(tokens, BigInt),
-        mask: new BigInt64Array(0),
-        slots: new BigInt64Array(count).fill(-1n),
-        targets: new BigInt64Array(count),
-      };
-      const positions: Feed = { dtype: 'int64', dims: [count, 1], data: BigInt64Array.from(next, BigInt) };
+      const one = stepOf(tokens);
+      const groups = rows.map((_, i) => i);
+      ({ logits: current, past } = await session.run(one, table, { past, mask, before: next, groups }, 'cache'));
       next = next.map((position) => position + 1);
-      const given = { ...batchFeeds(one, table), ...pastFeeds(session, past, mask), [feeds.positions]: positions };
-      ({ logits: current, past } = await session.run(given, 'cache'));
+      for (const row of mask) row.push(1n);
     },
     keep(wanted) {
       const kept = rows.flatMap((row, i) => (wanted.includes(row) ? [i] : []));
-      current = pickRows(current, vocabulary, kept);
+      current = pickRows(current, current.length / rows.length, kept);
       past = past.map((one) => pickFeed(one, kept));
       rows = kept.map((i) => rows[i]!);
       next = kept.map((i) => next[i]!);
       mask = kept.map((i) => mask[i]!);
     },
+  };
+}
+
+/** One token a row. */
+function stepOf(tokens: readonly number[]): LmBatch {
+  const count = tokens.length;
+  return {
+    rows: count,
+    length: 1,
+    ids: BigInt64Array.from(tokens, BigInt),
+    mask: new BigInt64Array(count).fill(1n),
+    slots: new BigInt64Array(count).fill(-1n),
+    targets: new BigInt64Array(count),
   };
 }

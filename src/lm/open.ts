@@ -5,7 +5,7 @@ import type { SessionOptions } from '../onnx/session.ts';
 import { createAnsweringPredictor } from './answer.ts';
 import { keysAndValues, openCached } from './cache.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
-import { createPredictor } from './predict.ts';
+import { createPredictor, type PredictorOptions } from './predict.ts';
 import { type Program, scoreProgram, trainProgram } from './programs.ts';
 import { batchFeeds, openProgram, trainerOn } from './run-program.ts';
 import type { Lm, LmOptions, Predictor, Scorer, Trainer } from './types.ts';
@@ -33,7 +33,7 @@ export async function openLm(manifest: ModelManifest, options: LmOptions): Promi
  * @param own what trains and is scored: the same in the device's own precision
  */
 export function createLm(manifest: ModelManifest, inspected: Inspected, options: LmOptions, own = inspected): Lm {
-  const sessionOptions: SessionOptions = { ...options, directory: inspected.graphDirectory };
+  const sessionOptions = { ...options, directory: inspected.graphDirectory };
   const { close, ...words } = createWords(inspected, sessionOptions);
   return {
     manifest,
@@ -53,7 +53,7 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
   };
 }
 
-function openPredictor(lm: Inspected, options: SessionOptions): Promise<Predictor> {
+function openPredictor(lm: Inspected, options: PredictorOptions): Promise<Predictor> {
   return lm.encoded === null ? createPredictor(lm, options) : createAnsweringPredictor(lm, lm.encoded, options);
 }
 

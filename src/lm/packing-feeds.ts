@@ -22,14 +22,15 @@ interface Places {
 
 /**
  * Padding is not computed. With `shares`, a token of a prefix that rows have in common (the same ids and slots, no padding) is
- * computed once. Linear in the batch's tokens.
+ * computed once. Where keys and values stand before the rows, only rows of one group [rows] have the same before them. Linear in
+ * the batch's tokens.
  */
-export function findPlaces(batch: PackedBatch, shares: boolean): Places {
+export function findPlaces(batch: PackedBatch, shares: boolean, groups?: readonly number[]): Places {
   const { rows, length, mask } = batch;
   const spread = new Int32Array(rows * length);
   const packed: number[] = [];
   const copies: number[] = [];
-  const first = shares ? firstOfPrefix(batch) : null;
+  const first = shares ? firstOfPrefix(batch, groups) : null;
   for (let place = 0; place < rows * length; place++) {
     if (mask[place] !== 1n) continue;
     const source = first?.[place] ?? place;
@@ -45,10 +46,11 @@ export function findPlaces(batch: PackedBatch, shares: boolean): Places {
 }
 
 /** For each place the first row's place whose whole prefix up to there is the same. */
-function firstOfPrefix({ rows, length, ids, mask, slots }: PackedBatch): Int32Array {
+function firstOfPrefix(batch: PackedBatch, groups: readonly number[] = []): Int32Array {
+  const { rows, length, ids, mask, slots } = batch;
   const first = Int32Array.from({ length: rows * length }, (_, place) => place);
-  // Row that stands for each row as far as its tokens were compared.
-  const leader = new Int32Array(rows);
+  // Row that stands for each row as far as its tokens were compared; before the first, the row's group.
+  const leader = Int32Array.from({ length: rows }, (_, row) => groups[row] ?? 0);
   for (let position = 0; position < length; position++) {
     const known = new Map<string, number>();
     let found = false;
@@ -71,10 +73,15 @@ function firstOfPrefix({ rows, length, ids, mask, slots }: PackedBatch): Int32Ar
   return first;
 }
 
-/** Feeds of a packed graph. `targets` are positions [rows]. */
-export function packingFeeds(batch: PackedBatch, targets: BigInt64Array, shares: boolean): Record<string, Feed> {
+/** Feeds of a packed graph. `targets` are positions [rows]; `shares` and `groups` as for {@link findPlaces}. */
+export function packingFeeds(
+  batch: PackedBatch,
+  targets: BigInt64Array,
+  shares: boolean,
+  groups?: readonly number[],
+): Record<string, Feed> {
   const { rows, length } = batch;
-  const { packed, spread, copies } = findPlaces(batch, shares);
+  const { packed, spread, copies } = findPlaces(batch, shares, groups);
   const gradient = new BigInt64Array(rows * length).fill(BigInt(packed.length));
   for (const [token, place] of packed.entries()) gradient[place] = BigInt(token);
   const whole = [rows, length];

@@ -71,9 +71,17 @@ export function predictProgram(lm: LmGraph): Program {
   return finish(lm, builder, [asFloat32(builder, logitsAtTargets(lm, builder, logits).logits)]);
 }
 
-/** Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. */
-function logitsAtTargets(lm: LmGraph, builder: GraphBuilder, logits: string): { logits: string; packing: PackedGraph } {
-  builder.graph.outputs = [{ name: logits, dtype: builder.type(logits).dtype, shape: builder.shape(logits) }];
+/**
+ * Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. `others` are values
+ * that are read beside them.
+ */
+function logitsAtTargets(
+  lm: LmGraph,
+  builder: GraphBuilder,
+  logits: string,
+  others: readonly string[] = [],
+): { logits: string; packing: PackedGraph } {
+  builder.graph.outputs = [logits, ...others].map((name) => ({ name, ...builder.type(name) }));
   prune(builder.graph);
   const packing = lm.redundant === undefined ? unpacked : packTokens(builder);
   const found = packing.find(logits);
@@ -98,7 +106,6 @@ export interface CachedProgram extends Program {
 /** ids, mask, positions, slots, table, targets and past inputs -> logits [batch, 1, V], then the new past. */
 export function cachedProgram(lm: LmGraph): CachedProgram {
   const { builder, logits, nameOf } = assemble(lm, { past: 'inputs', lower: false });
-  targetInput(builder, feeds.targets);
   const past = lm.inputs
     .filter((input) => input.role === 'past')
     .map((input) => ({
@@ -108,11 +115,9 @@ export function cachedProgram(lm: LmGraph): CachedProgram {
       heads: Number(input.shape[1]),
       size: Number(input.shape[3]),
     }));
-  const program = finish(lm, builder, [
-    asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder))),
-    ...past.map((one) => one.output),
-  ]);
-  return { ...program, past };
+  const kept = past.map((one) => one.output);
+  const focused = asFloat32(builder, logitsAtTargets(lm, builder, logits, kept).logits);
+  return { ...finish(lm, builder, [focused, ...kept]), past };
 }
 
 /** ids [k] and a vector [width] -> products of their word embeddings with it [k]. */

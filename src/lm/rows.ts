@@ -11,6 +11,34 @@ export function lengthsOf(batch: LmBatch): number[] {
   });
 }
 
+/** Tokens `from` … `to` − 1 of a row. */
+export interface Span {
+  row: number;
+  from: number;
+  to: number;
+}
+
+/** Parts of a batch's rows as a right-padded batch of its own; of what stands before or beside the rows, nothing. */
+export function cutBatch(batch: LmBatch, spans: readonly Span[]): LmBatch {
+  const rows = spans.length;
+  const length = Math.max(...spans.map(({ from, to }) => to - from));
+  const cut = (values: BigInt64Array, padding: bigint) => {
+    const result = new BigInt64Array(rows * length).fill(padding);
+    for (const [i, { row, from, to }] of spans.entries())
+      result.set(values.subarray(row * batch.length + from, row * batch.length + to), i * length);
+    return result;
+  };
+  const target = ({ row, from, to }: Span) => Math.min(Math.max(Number(batch.targets[row]!) - from, 0), to - from - 1);
+  return {
+    rows,
+    length,
+    ids: cut(batch.ids, 0n),
+    mask: cut(batch.mask, 0n),
+    slots: cut(batch.slots, -1n),
+    targets: BigInt64Array.from(spans, (span) => BigInt(target(span))),
+  };
+}
+
 /** Rows of a [rows, width] array, in the order asked for. */
 export function pickRows<T extends Float32Array | BigInt64Array>(values: T, width: number, rows: readonly number[]): T {
   const picked = new (values.constructor as new (length: number) => T)(rows.length * width);

@@ -9,6 +9,8 @@ export interface LmOptions {
   /** Intra-op threads of onnxruntime; 0 lets it choose. */
   threads: number;
   device: Device;
+  /** Bytes of keys and values that a predictor keeps of what rows begin with; default 0. */
+  keptBytes?: number;
   /** Prefix of files that onnxruntime's own profile of each session is written to, for benchmarks. */
   profile?: string;
 }
@@ -31,6 +33,17 @@ export interface LmBatch {
    * different lengths. A training step has one prefix, its table, for all rows.
    */
   prefixes?: readonly (PromptTable | null)[];
+  /** What each row begins with, null where nothing is known of it; a hint for predictions. */
+  leading?: readonly (Leading | null)[];
+}
+
+/**
+ * The first `tokens` of a row. In every batch, rows with this key begin with the same tokens, prompt rows and prefix, so that
+ * keys and values of them may be kept.
+ */
+export interface Leading {
+  key: string;
+  tokens: number;
 }
 
 /** Prompt rows [rows, width], float32. */

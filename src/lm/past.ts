@@ -1,0 +1,85 @@
+/** Keys and values of tokens, as they are kept for a row, fed for a batch, and stored as a prefix table. */
+import type { Feed } from '../onnx/session.ts';
+import type { PromptTable } from './types.ts';
+
+/** Heads and head width of a past input [batch, heads, tokens, size]. */
+export interface PastShape {
+  heads: number;
+  size: number;
+}
+
+/** Keys and values of tokens that stand before a row: for each past input [heads, tokens, size]. */
+export interface Past {
+  tokens: number;
+  values: Float32Array[];
+}
+
+export function bytesOf({ values }: Past): number {
+  return values.reduce((sum, one) => sum + one.byteLength, 0);
+}
+
+/** A prefix table: each row holds a token's keys and values of every layer, in the order of the past inputs. */
+export function pastOfTable(shapes: readonly PastShape[], { rows, width, values }: PromptTable): Past {
+  let column = 0;
+  const past = shapes.map(({ heads, size }) => {
+    const data = new Float32Array(heads * rows * size);
+    eachVector(heads, rows, (head, token) => {
+      const from = token * width + column + head * size;
+      data.set(values.subarray(from, from + size), (head * rows + token) * size);
+    });
+    column += heads * size;
+    return data;
+  });
+  return { tokens: rows, values: past };
+}
+
+/** The inverse of {@link pastOfTable}: [tokens, layers · 2 · heads · size]. */
+export function tableOfPast(shapes: readonly PastShape[], { tokens, values }: Past): Float32Array {
+  const width = shapes.reduce((sum, { heads, size }) => sum + heads * size, 0);
+  const table = new Float32Array(tokens * width);
+  let column = 0;
+  for (const [i, { heads, size }] of shapes.entries()) {
+    eachVector(heads, tokens, (head, token) => {
+      const from = (head * tokens + token) * size;
+      table.set(values[i]!.subarray(from, from + size), token * width + column + head * size);
+    });
+    column += heads * size;
+  }
+  return table;
+}
+
+/** One feed [rows, heads, longest, size] for each past input; a row that has less fills it from the left. */
+export function stackPasts(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Feed[] {
+  const longest = Math.max(0, ...pasts.map((past) => past?.tokens ?? 0));
+  return shapes.map(({ heads, size }, input) => {
+    const data = new Float32Array(pasts.length * heads * longest * size);
+    for (const [row, past] of pasts.entries()) {
+      if (past === null) continue;
+      const [from, width] = [past.values[input]!, past.tokens * size];
+      for (let head = 0; head < heads; head++)
+        data.set(from.subarray(head * width, (head + 1) * width), (row * heads + head) * longest * size);
+    }
+    return { dtype: 'float32', dims: [pasts.length, heads, longest, size], data };
+  });
+}
+
+/** A row of feeds [rows, heads, tokens, size], without the tokens that stand between `gap.from` and `gap.to`, and up to `end`. */
+export function pastOfRow(feeds: readonly Feed[], row: number, gap: { from: number; to: number }, end: number): Past {
+  const tokens = gap.from + end - gap.to;
+  const values = feeds.map(({ dims, data }) => {
+    const [, heads, all, size] = dims as [number, number, number, number];
+    const past = new Float32Array(heads * tokens * size);
+    for (let head = 0; head < heads; head++) {
+      const [to, from] = [head * tokens * size, (row * heads + head) * all * size];
+      const source = data as Float32Array;
+      past.set(source.subarray(from, from + gap.from * size), to);
+      past.set(source.subarray(from + gap.to * size, from + end * size), to + gap.from * size);
+    }
+    return past;
+  });
+  return { tokens, values };
+}
+
+function eachVector(heads: number, tokens: number, visit: (head: number, token: number) => void): void {
+  for (let head = 0; head < heads; head++) for (let token = 0; token < tokens; token++) visit(head, token);
+}
