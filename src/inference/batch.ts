@@ -1,6 +1,6 @@
 /** Which waiting rows run together, and their batch: tables stacked, slots moved to where each row's table begins. */
 import { padBatch } from '../data/batches.ts';
-import type { LmBatch, PromptTable } from '../lm/types.ts';
+import type { Leading, LmBatch, PromptTable } from '../lm/types.ts';
 import { type PromptPlace, tokensBefore } from '../models/past.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 
@@ -8,6 +8,10 @@ import type { RenderedRow } from '../tasks/types.ts';
 export interface Prompt {
   place: PromptPlace;
   table: PromptTable;
+  /** Another one for every prompt, and for every version of it. */
+  key: string;
+  /** What its rows begin with. */
+  lead: Pick<RenderedRow, 'ids' | 'slots'>;
 }
 
 /** One row of a request. */
@@ -91,5 +95,14 @@ export function assemble(
   const { batch } = padBatch(shifted, pad);
   const isPlain = prefixes.every((prefix) => prefix === null);
   const table = { rows: Math.max(rows, 1), width, values };
-  return { batch: isPlain ? batch : { ...batch, prefixes }, table };
+  const leading = tickets.map(leadingOf);
+  return { batch: { ...batch, ...(isPlain ? {} : { prefixes }), leading }, table };
+}
+
+/** What a row has in common with all others of its prompt; null where it begins otherwise. */
+function leadingOf({ row, prompt }: Ticket): Leading | null {
+  if (prompt === null) return null;
+  const { key, lead } = prompt;
+  const begins = lead.ids.every((id, i) => row.ids[i] === id && row.slots[i] === lead.slots[i]);
+  return begins ? { key, tokens: lead.ids.length } : null;
 }

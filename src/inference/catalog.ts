@@ -62,11 +62,11 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
     });
   }
 
-  async function load(id: string): Promise<Tuned> {
+  async function load(id: string, key: string): Promise<Tuned> {
     const prompt = await artifacts.loadPrompt(id);
     const base = await baseOf(id, prompt.manifest.base);
     const words = await readWords(artifacts, prompt);
-    return compile(prompt, base, await tokenizerOf(base), words);
+    return compile(prompt, key, base, await tokenizerOf(base), words);
   }
 
   /** The registered LM, if it is still the one the prompt was tuned on. */
@@ -95,7 +95,8 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
       }
       const version = await artifacts.version(id);
       if (version === null) throw notFound(id);
-      const tuned = await prompts.get(`${id} ${version}`, () => load(id));
+      const key = `${id} ${version}`;
+      const tuned = await prompts.get(key, () => load(id, key));
       if (tuned.owner !== owner) throw notFound(id);
       return { id, base: await baseOf(id, tuned.base), tokenizer: tuned.plan.tokenizer, tuned };
     },
@@ -105,6 +106,7 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
 
 function compile(
   { manifest, table, rows, width }: LoadedPrompt,
+  key: string,
   base: ModelManifest,
   tokenizer: Tokenizer,
   allowedWords: readonly string[] | null,
@@ -127,7 +129,7 @@ function compile(
   return {
     owner: manifest.owner,
     base: manifest.base,
-    prompt: { place, table: { rows, width, values: table } },
+    prompt: { place, table: { rows, width, values: table }, key, lead: plan.lead },
     plan,
     fields: inputFields(template),
     target: targetField(template),

@@ -20,6 +20,8 @@ export interface Limits {
   lmBytes: number;
   /** Bytes of tuned prompts kept in memory, and of lists of candidates. */
   promptBytes: number;
+  /** Bytes of keys and values kept, for each LM, of what the rows of a tuned prompt begin with. */
+  keptBytes: number;
   /** Tokenizers kept in memory. */
   tokenizers: number;
   /** Milliseconds that requests get to finish when the server closes. */
@@ -37,6 +39,7 @@ export function defaultLimits(): Limits {
     generations: 2,
     lmBytes: totalmem() / 2,
     promptBytes: 256 << 20,
+    keptBytes: 256 << 20,
     tokenizers: 8,
     drainMs: 8000,
   };

@@ -41,7 +41,7 @@ export async function buildInferenceServer(options: InferenceServerOptions): Pro
   const catalog = createCatalog(models, artifacts, limits);
   const residents = createResidents({
     openLm,
-    options: { threads: config.threads, device: config.device },
+    options: { threads: config.threads, device: config.device, keptBytes: limits.keptBytes },
     limits,
     logger,
     observe: metrics.observeRun,

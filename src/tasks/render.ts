@@ -22,6 +22,8 @@ export interface RenderPlan {
   targetAfterSpace: boolean;
   /** Id at a pseudo token's place; the prompt table replaces its embedding. */
   placeholder: number;
+  /** What rows begin with, whatever their fields hold. */
+  lead: Pick<RenderedRow, 'ids' | 'slots'>;
 }
 
 type Piece = { join: Join } & ({ text: string } | { field: string });
@@ -62,14 +64,12 @@ export function compileTemplate(
     parts: compileParts(template, tokenizer),
     targetAfterSpace: targetAfterSpace(template, tokenizer),
     placeholder: placeholderOf(tokenizer, asking.mark),
+    lead: { ids: [], slots: [] },
   };
+  const encode = (text: string, afterSpace: boolean) => encodeTemplateText(tokenizer, text, afterSpace);
   const alone = lengthOf(
     plan,
-    encodeRuns(
-      plan,
-      () => '',
-      (text, afterSpace) => encodeTemplateText(tokenizer, text, afterSpace),
-    ),
+    encodeRuns(plan, () => '', encode),
   );
   if (alone > maxLength) {
     throw new PtunedError(
@@ -78,7 +78,28 @@ export function compileTemplate(
       { param: 'template', details: { length: alone, maximum: maxLength } },
     );
   }
-  return plan;
+  const beginnings = encodeRuns(plan, () => null, encode);
+  return { ...plan, lead: leadOf(plan, beginnings) };
+}
+
+/** What stands before the first field; its last token may become another one with what follows it. */
+function leadOf({ tokenizer, parts, placeholder }: RenderPlan, beginnings: (number[] | null)[]): RenderPlan['lead'] {
+  const ids = [...tokenizer.prefix];
+  const slots = ids.map(() => -1);
+  for (const [i, part] of parts.entries()) {
+    if (part.kind === 'target') break;
+    if (part.kind === 'virtual') {
+      ids.push(...new Array<number>(part.count).fill(placeholder));
+      slots.push(...Array.from({ length: part.count }, (_, k) => part.first + k));
+      continue;
+    }
+    const endsInField = part.pieces.some((piece) => 'field' in piece);
+    const own = endsInField ? beginnings[i]!.slice(0, -1) : beginnings[i]!;
+    ids.push(...own);
+    slots.push(...own.map(() => -1));
+    if (endsInField) break;
+  }
+  return { ids, slots };
 }
 
 function limit({ maxLength, prefix }: RenderPlan): string {
@@ -183,10 +204,13 @@ function endBeforeTarget(
   return { ids, slots, target: ids.length - 1, label: -1, cut };
 }
 
-/** Ids of each run, null for other parts. Behind a causal LM's target nothing is read. */
+/**
+ * Ids of each run, null for other parts. Behind a causal LM's target nothing is read.
+ * @param textOfField null: the run ends before this field
+ */
 function encodeRuns(
   plan: RenderPlan,
-  textOfField: (field: string) => string,
+  textOfField: (field: string) => string | null,
   encode: (text: string, afterSpace: boolean) => number[],
 ): (number[] | null)[] {
   const { spaceAtStart } = plan.tokenizer;
@@ -200,6 +224,7 @@ function encodeRuns(
     let afterSpace = false;
     for (const piece of part.pieces) {
       const value = 'text' in piece ? piece.text : textOfField(piece.field);
+      if (value === null) break;
       if (value === '') continue;
       const space = takesSpace(value, piece.join, before, spaceAtStart);
       if (text === '') afterSpace = space;

@@ -13,7 +13,7 @@ const table = (rows: number, first: number): PromptTable => ({
 function ticket(ids: number[], slots: number[], prompt: PromptTable | null, grows = 0): Ticket {
   return {
     row: { ids, slots, target: ids.length - 1, label: -1, cut: 0 },
-    prompt: prompt && { place: 'embeddings', table: prompt },
+    prompt: prompt && { place: 'embeddings', table: prompt, key: 'a prompt', lead: { ids: [], slots: [] } },
     grows,
     take: () => null,
   };
@@ -94,7 +94,8 @@ test('rows of one length fill a run; room to grow counts as length', () => {
 });
 
 test('prefixes stand beside the batch, row by row, and count as its tokens', () => {
-  const prefix = { place: 'past' as const, table: { ...table(3, 0), width: 8 } };
+  const values = { ...table(3, 0), width: 8 };
+  const prefix = { place: 'past' as const, table: values, key: 'a prefix', lead: { ids: [], slots: [] } };
   const rows = [
     { ...ticket([5, 6], [-1, -1], null), prompt: prefix },
     ticket([8], [-1], null),
@@ -106,4 +107,30 @@ test('prefixes stand beside the batch, row by row, and count as its tokens', () 
   assert.deepEqual([...stacked.values], [10, 11, 12, 13]);
   assert.equal(tokensOf(rows[0]!), 5);
   assert.equal(assemble(rows.slice(1), 2, 99).batch.prefixes, undefined);
+});
+
+test("a row that begins as all of its prompt's rows do says so", () => {
+  const [one, other] = [table(2, 10), table(2, 20)];
+  const lead = { ids: [5, 5, 7], slots: [0, 1, -1] };
+  const of = (prompt: PromptTable, key: string, ids: number[], slots: number[]): Ticket => ({
+    ...ticket(ids, slots, null),
+    prompt: { place: 'embeddings', table: prompt, key, lead },
+  });
+  const { batch } = assemble(
+    [
+      of(one, 'one', [5, 5, 7, 8], [0, 1, -1, -1]),
+      of(other, 'other', [5, 5, 7, 9], [0, 1, -1, -1]),
+      of(one, 'one', [5, 5, 6, 8], [0, 1, -1, -1]),
+      of(one, 'one', [5, 5, 7, 8], [0, -1, -1, 1]),
+      of(one, 'one', [5, 5], [0, 1]),
+      ticket([5, 5, 7], [-1, -1, -1], null),
+    ],
+    2,
+    99,
+  );
+  const [first, second] = [
+    { key: 'one', tokens: 3 },
+    { key: 'other', tokens: 3 },
+  ];
+  assert.deepEqual(batch.leading, [first, second, null, null, null, null]);
 });

@@ -43,7 +43,7 @@ function ticket(i: number, take: Ticket['take'], grows = 0): Ticket {
   const ids = [...virtual.map(() => 1), ...words];
   return {
     row: { ids, slots: [...virtual, ...words.map(() => -1)], target: ids.length - 1, label: -1, cut: 0 },
-    prompt: prompt && { place: 'embeddings', table: prompt },
+    prompt: prompt && { place: 'embeddings', table: prompt, key: `prompt ${i % 4}`, lead: { ids: [], slots: [] } },
     grows,
     take,
   };

@@ -50,6 +50,20 @@ test('a masked LM reads its mask, between the special tokens of its tokenizer', 
   );
 });
 
+test('what every row begins with ends at the first field, a token earlier where words may grow together', async () => {
+  const lead = async (name: TokenizerName, template: Template) => {
+    const { tokenizer, lead } = await open(name, template);
+    return lead.ids.map((id, i) => (lead.slots[i]! >= 0 ? `P${lead.slots[i]}` : tokenizer.token(id))).join(' ');
+  };
+  const words: Template = [{ virtual: 2 }, { text: 'the city is' }, { virtual: 1 }, { field: 'x' }, { target: 'y' }];
+  assert.equal(await lead('gpt2', words), 'P0 P1 Ġthe Ġcity Ġis P2');
+  assert.equal(await lead('llama', words), '<s> P0 P1 ▁the ▁city ▁is P2');
+  const grown: Template = [{ virtual: 1 }, { text: 'the city' }, { field: 'x' }, { virtual: 1 }, { target: 'y' }];
+  assert.equal(await lead('gpt2', grown), 'P0 Ġthe');
+  assert.equal(await lead('gpt2', [{ field: 'x' }, { virtual: 2 }, { target: 'y' }]), '');
+  assert.equal(await lead('wordpiece', [{ virtual: 1 }, { target: 'y' }, { field: 'x' }]), '[CLS] P0');
+});
+
 test('a causal LM reads the last token before its target, which is not there', async () => {
   const template: Template = [{ virtual: 2 }, { field: 'x' }, { text: 'is' }, { target: 'y' }];
   assert.equal(show(await open('gpt2', template), { x: 'France', y: 'Paris' }), 'P0 P1 ĠFrance <Ġis>');
