@@ -19,6 +19,7 @@ import {
 } from 'fastify';
 import { PtunedError } from '../errors.ts';
 import { createAuthenticator } from './auth.ts';
+import { accepts } from './describe.ts';
 import { answerBrokenRequest, registerErrorHandling, sendError, toPtunedError } from './errors.ts';
 import { registerMetrics } from './metrics.ts';
 import { openapiOptions } from './openapi.ts';
@@ -61,6 +62,7 @@ export async function createApp(services: ApiServices): Promise<App> {
         useDefaults: false,
         allErrors: false,
         verbose: true,
+        keywords: [accepts],
       },
     },
     schemaErrorFormatter: explainValidation,

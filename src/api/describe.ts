@@ -1,5 +1,8 @@
 /** A JSON schema in words, for error messages. */
 
+/** Keyword that says in words what its schema accepts, where the schema itself says it worse (a pattern). */
+export const accepts = 'x-accepts';
+
 /** The keywords of JSON Schema that this project's schemas use. */
 export interface SchemaNode {
   [keyword: string]: unknown;
@@ -12,7 +15,6 @@ export interface SchemaNode {
   patternProperties?: Record<string, SchemaNode>;
   maxProperties?: number;
   items?: SchemaNode;
-  pattern?: string;
   minLength?: number;
   maxLength?: number;
   minItems?: number;
@@ -23,6 +25,8 @@ export interface SchemaNode {
 }
 
 export function describeSchema(schema: SchemaNode): string {
+  const inWords = schema[accepts];
+  if (typeof inWords === 'string') return inWords;
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum !== undefined) return schema.enum.map((value) => JSON.stringify(value)).join(', ');
   if (schema.anyOf !== undefined) return schema.anyOf.map(describeSchema).join(' or ');
@@ -47,7 +51,6 @@ export function describeSchema(schema: SchemaNode): string {
 }
 
 function describeString(schema: SchemaNode): string {
-  if (schema.pattern !== undefined) return `a string matching ${schema.pattern}`;
   const characters = count(schema.minLength, schema.maxLength);
   return characters === '' ? 'a string' : `a string of${characters} characters`;
 }

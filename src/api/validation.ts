@@ -1,7 +1,7 @@
 /** Turns the validator's errors into one sentence that names the field, what was found and what is accepted. */
 import type { FastifySchemaValidationError } from 'fastify';
 import { PtunedError } from '../errors.ts';
-import { describeSchema, type SchemaNode } from './describe.ts';
+import { accepts, describeSchema, type SchemaNode } from './describe.ts';
 
 /** What ajv reports with `verbose: true`; `schema` is the keyword's value, `parentSchema` the object it stands in. */
 interface VerboseError extends FastifySchemaValidationError {
@@ -34,7 +34,7 @@ function explain(errors: VerboseError[], whole: string): { path: string; message
     }
     case 'additionalProperties': {
       const path = joinPath(at, String(error.params.additionalProperty));
-      const known = Object.keys(own.properties ?? {}).join(', ');
+      const known = own[accepts] ?? Object.keys(own.properties ?? {}).join(', ');
       return { path, message: `${path} is not a known field; accepted${at === '' ? '' : ` in ${at}`}: ${known}.` };
     }
     case 'propertyNames': {

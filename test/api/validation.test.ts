@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { type FastifyInstance, fastify } from 'fastify';
+import { accepts } from '../../src/api/describe.ts';
 import { toPtunedError } from '../../src/api/errors.ts';
 import { JobCreate, ListJobsQuery } from '../../src/api/schemas/jobs.ts';
 import { explainValidation } from '../../src/api/validation.ts';
@@ -11,7 +12,15 @@ let app: FastifyInstance;
 
 before(async () => {
   app = fastify({
-    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, useDefaults: false, verbose: true } },
+    ajv: {
+      customOptions: {
+        removeAdditional: false,
+        coerceTypes: false,
+        useDefaults: false,
+        verbose: true,
+        keywords: [accepts],
+      },
+    },
     schemaErrorFormatter: explainValidation,
   });
   app.setErrorHandler((error, _request, reply) => {
@@ -52,7 +61,7 @@ const refused: [name: string, url: string, body: unknown, param: string | null, 
     '/job',
     { ...job, suffix: 'a:b' },
     'suffix',
-    /suffix is "a:b"; accepted: a string matching/,
+    /suffix is "a:b"; accepted: 1 to 64 letters, digits, ".", "_" or "-"\.$/,
   ],
   ['17 pairs of metadata', '/job', { ...job, metadata: pairs(17) }, 'metadata', /at most 16/],
   ['a long name', '/job', { ...job, metadata: { ['a'.repeat(65)]: 'b' } }, 'metadata', /has the name "a+"; .* 64 char/],
@@ -190,10 +199,13 @@ for (const [name, url, body, param, message] of refused) {
 
 test('a query is text: limits by pattern, unknown names refused, metadata by name', async () => {
   const get = async (url: string) => (await app.inject(url)).json();
-  assert.match((await get('/jobs?limit=0')).message, /^limit is "0"/);
+  assert.match((await get('/jobs?limit=0')).message, /^limit is "0"; accepted: a whole number from 1 to 100\.$/);
   assert.match((await get('/jobs?limit=1e1')).message, /^limit is "1e1"/);
   assert.match((await get('/jobs?limit=5&limit=6')).message, /^limit is a list of 2/);
-  assert.match((await get('/jobs?lim=5')).message, /^lim is not a known field; accepted: after, limit/);
+  assert.match(
+    (await get('/jobs?lim=5')).message,
+    /^lim is not a known field; accepted: after, limit, metadata\[name\]\.$/,
+  );
   assert.deepEqual(await get('/jobs?limit=100&metadata[a]=b'), { limit: '100', 'metadata[a]': 'b' });
 });
 

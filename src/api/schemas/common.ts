@@ -1,6 +1,7 @@
 /** Schemas that several routes share. */
 import { type Static, type TSchema, Type } from 'typebox';
 import { PtunedError } from '../../errors.ts';
+import { accepts } from '../describe.ts';
 
 export const ErrorResponse = Type.Object(
   {
@@ -19,9 +20,14 @@ export const errors = { '4XX': ErrorResponse, '5XX': ErrorResponse } as const;
 
 export const UnixSeconds = Type.Integer({ description: 'Unix time in seconds.' });
 
+/** Text of a pattern; `accepted` says in words what the pattern lets through, for refusals. */
+export const Patterned = (pattern: string, accepted: string, more: { description: string; examples?: string[] }) =>
+  Type.String({ pattern, [accepts]: accepted, ...more });
+
+export const nameCharacters = '1 to 64 letters, digits, ".", "_" or "-"';
+
 /** A parsed `limit` is a number from 1 to 100; the pattern lets no other text through. */
-export const Limit = Type.String({
-  pattern: '^([1-9][0-9]?|100)$',
+export const Limit = Patterned('^([1-9][0-9]?|100)$', 'a whole number from 1 to 100', {
   description: 'Items a page, 1 to 100. Default 20.',
   examples: ['20'],
 });

@@ -1,6 +1,6 @@
 /** Uploaded files, in the form of OpenAI's Files API. */
 import { type Static, Type } from 'typebox';
-import { After, UnixSeconds } from './common.ts';
+import { After, Patterned, UnixSeconds } from './common.ts';
 
 export const FileParams = Type.Object({ file_id: Type.String({ examples: ['file-0f3a9c5d7e1b2a4c6d8e0f12'] }) });
 
@@ -8,7 +8,9 @@ export const ListFilesQuery = Type.Object(
   {
     after: Type.Optional(After('file')),
     limit: Type.Optional(
-      Type.String({ pattern: '^([1-9][0-9]{0,3}|10000)$', description: 'Files a page, 1 to 10000. Default 10000.' }),
+      Patterned('^([1-9][0-9]{0,3}|10000)$', 'a whole number from 1 to 10000', {
+        description: 'Files a page, 1 to 10000. Default 10000.',
+      }),
     ),
     order: Type.Optional(
       Type.Union([Type.Literal('asc'), Type.Literal('desc')], { description: 'By created_at. Default desc.' }),

@@ -2,7 +2,8 @@
 import { type Static, Type } from 'typebox';
 import type { JobStatus } from '../../jobs/contract.ts';
 import { Method } from '../../jobs/method.ts';
-import { After, Limit, UnixSeconds } from './common.ts';
+import { accepts } from '../describe.ts';
+import { After, Limit, nameCharacters, Patterned, UnixSeconds } from './common.ts';
 
 const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
 
@@ -24,9 +25,8 @@ export const JobCreate = Type.Object(
     test_file: Type.Optional(Nullable(FileId('Extension: scored once, at the end, with the best prompt.'))),
     suffix: Type.Optional(
       Nullable(
-        Type.String({
-          pattern: '^[A-Za-z0-9._-]{1,64}$',
-          description: 'A name of yours inside the id of the tuned model: 1 to 64 letters, digits, ".", "_" or "-".',
+        Patterned('^[A-Za-z0-9._-]{1,64}$', nameCharacters, {
+          description: `A name of yours inside the id of the tuned model: ${nameCharacters}.`,
         }),
       ),
     ),
@@ -77,6 +77,7 @@ export const ListJobsQuery = Type.Unsafe<{ after?: string; limit?: string } & Re
   type: 'object',
   properties: { after: After('job'), limit: Limit },
   patternProperties: { '^metadata\\[[^\\]]{1,64}\\]$': { type: 'string', maxLength: 512 } },
+  [accepts]: 'after, limit, metadata[name]',
   additionalProperties: false,
 });
 

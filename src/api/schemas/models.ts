@@ -1,7 +1,7 @@
 /** Models: frozen base LMs, visible to everyone, and tuned prompts, visible to their owner. */
 import { type Static, Type } from 'typebox';
 import { LmKind } from '../../models/schema.ts';
-import { UnixSeconds } from './common.ts';
+import { nameCharacters, Patterned, UnixSeconds } from './common.ts';
 
 export const ModelParams = Type.Object({
   model: Type.String({ examples: ['demo-masked', 'ft:demo-masked:local:capitals:5b1c0a7e'] }),
@@ -15,9 +15,8 @@ export const ModelRegister = Type.Object(
       description: 'Folder in the layout of the Hugging Face Hub, inside one of the folders the service accepts.',
     }),
     id: Type.Optional(
-      Type.String({
-        pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$',
-        description: 'Default: the name of the folder. 1 to 64 letters, digits, ".", "_" or "-".',
+      Patterned('^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$', `${nameCharacters}, the first a letter or a digit`, {
+        description: `Default: the name of the folder. Accepted: ${nameCharacters}, the first a letter or a digit.`,
       }),
     ),
     embedding: Type.Optional(
