@@ -20,10 +20,12 @@ export async function receiveFile(request: FastifyRequest, services: ApiServices
   let stored: StoredFile | null = null;
   let purpose: string | null = null;
   try {
-    for await (const part of request.parts({ limits: { fileSize: maxFileBytes, fields: 10, parts: 12 } })) {
+    // One byte more than is accepted: the store refuses a file for its size, rather than for a line that was cut off.
+    for await (const part of request.parts({ limits: { fileSize: maxFileBytes + 1, fields: 10, parts: 12 } })) {
       if (part.type === 'field') {
-        if (purpose !== null) throw refuse(part.fieldname, 'is there twice');
-        purpose = readPurpose(part.fieldname, part.value);
+        const value = readPurpose(part.fieldname, part.value);
+        if (purpose !== null) throw refuse('purpose', 'is there twice');
+        purpose = value;
         continue;
       }
       if (part.fieldname !== 'file') throw refuse(part.fieldname, 'is not a known field');
@@ -52,6 +54,7 @@ function explainForm(error: unknown): unknown {
 }
 
 function readPurpose(name: string, value: unknown): string {
+  if (name === 'file') throw refuse('file', 'is a text field, not an upload (it has no file name)');
   if (name !== 'purpose') throw refuse(name, 'is not a known field');
   if (value === 'fine-tune') return value;
   throw new PtunedError('invalid_request', `purpose is ${JSON.stringify(value)}; accepted: "fine-tune".`, {

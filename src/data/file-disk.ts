@@ -42,27 +42,33 @@ export async function sweep(root: string): Promise<void> {
   }
 }
 
-/** Streams to a new file and on to the disk itself; more than `limit` bytes are refused. */
+/**
+ * Streams to a new file and on to the disk itself; more than `limit` bytes are refused. `read` is given what has been
+ * written, as it is written, and refuses it by throwing.
+ */
 export async function writeContent(
   content: Readable,
   path: string,
   limit: number,
+  read: (written: AsyncIterable<Uint8Array>) => Promise<void>,
 ): Promise<{ bytes: number; sha256: string }> {
   const hash = createHash('sha256');
   let bytes = 0;
   const file = await open(path, 'wx');
-  try {
-    await pipeline(content, async (chunks: AsyncIterable<Uint8Array>) => {
-      for await (const chunk of chunks) {
-        bytes += chunk.length;
-        if (bytes > limit) {
-          const message = `The file is larger than ${limit} bytes, the most that is accepted.`;
-          throw new PtunedError('payload_too_large', message, { param: 'file' });
-        }
-        hash.update(chunk);
-        await file.writeFile(chunk);
+  async function* writing(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      bytes += chunk.length;
+      if (bytes > limit) {
+        const message = `The file is larger than ${limit} bytes, the most that is accepted.`;
+        throw new PtunedError('payload_too_large', message, { param: 'file' });
       }
-    });
+      hash.update(chunk);
+      await file.writeFile(chunk);
+      yield chunk;
+    }
+  }
+  try {
+    await pipeline(content, (chunks: AsyncIterable<Uint8Array>) => read(writing(chunks)));
     await file.sync();
   } finally {
     await file.close();

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { PtunedError } from '../errors.ts';
 import { absent, storing, sweep, syncFolder, temporaryPrefix, writeContent, writeWhole } from './file-disk.ts';
+import { checkJsonl } from './jsonl.ts';
 
 export interface StoredFile {
   id: string;
@@ -27,7 +28,10 @@ export interface FilePage {
 
 /** Another owner's file is as if it were not there. A full or broken disk is storage_unavailable. */
 export interface FileStore {
-  /** Streams an upload to disk, of which nothing is left when it fails. @throws PtunedError empty_file, payload_too_large */
+  /**
+   * Streams an upload to disk, of which nothing is left when it fails.
+   * @throws PtunedError empty_file, payload_too_large, and invalid_json naming the line of a file called *.jsonl
+   */
   create(
     content: Readable,
     about: { owner: string; filename: string; purpose: string; limitBytes: number },
@@ -125,6 +129,28 @@ function createReader(root: string) {
   };
 }
 
+/**
+ * What reads an upload: rows wherever the name says that it has some, so that a broken line is told before anyone makes
+ * a job of it. Other names are those of word lists, and of rows whose name says nothing; a job reads them.
+ */
+function readerOf(filename: string): (written: AsyncIterable<Uint8Array>) => Promise<void> {
+  return /\.jsonl$/i.test(filename) ? checkRows : readToEnd;
+}
+
+async function checkRows(written: AsyncIterable<Uint8Array>): Promise<void> {
+  try {
+    await checkJsonl(written);
+  } catch (error) {
+    if (!(error instanceof PtunedError) || error.param !== null) throw error;
+    const { code, message, details } = error;
+    throw new PtunedError(code, `file: ${message}`, { param: 'file', details, cause: error });
+  }
+}
+
+async function readToEnd(written: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const _ of written);
+}
+
 function createUpload(root: string): FileStore['create'] {
   let lastOrder = 0;
   let swept = false;
@@ -135,11 +161,9 @@ function createUpload(root: string): FileStore['create'] {
     if (!swept) await sweep(root);
     swept = true;
     try {
-      const written = await writeContent(content, join(temporary, 'content'), limitBytes);
-      if (written.bytes === 0) {
-        const message = `The file "${about.filename}" is empty; a JSONL file with at least one row is expected.`;
-        throw new PtunedError('empty_file', message, { param: 'file' });
-      }
+      const written = await writeContent(content, join(temporary, 'content'), limitBytes, readerOf(about.filename));
+      if (written.bytes === 0)
+        throw new PtunedError('empty_file', `The file "${about.filename}" is empty.`, { param: 'file' });
       lastOrder = Math.max(Date.now(), lastOrder + 1);
       const file = { id, ...about, ...written, createdAt: Math.floor(lastOrder / 1000), order: lastOrder };
       await writeWhole(join(temporary, 'meta.json'), JSON.stringify(file));

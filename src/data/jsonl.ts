@@ -26,6 +26,11 @@ export async function* readJsonl(source: Source): AsyncGenerator<Line> {
   }
 }
 
+/** Reads a file to its end for its form alone. @throws PtunedError as {@link readJsonl} */
+export async function checkJsonl(source: Source): Promise<void> {
+  for await (const _ of readJsonl(source));
+}
+
 /** Most allowed words, as in the job's schema. */
 const mostWords = 200_000;
 

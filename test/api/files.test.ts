@@ -61,33 +61,59 @@ const refused: [
 ][] = [
   [
     'another purpose',
-    uploadForm({ purpose: 'batch' }, 'x'),
+    uploadForm({ purpose: 'batch' }, '{}'),
     400,
     'purpose',
     /purpose is "batch"; accepted: "fine-tune"/,
   ],
-  ['no purpose', uploadForm({}, 'x'), 400, 'purpose', /purpose is missing/],
+  ['no purpose', uploadForm({}, '{}'), 400, 'purpose', /purpose is missing/],
   [
     'two purposes',
-    uploadForm({ purpose: 'fine-tune', ' purpose': 'x' }, 'x'),
+    uploadForm({ purpose: 'fine-tune', ' purpose': 'x' }, '{}'),
     400,
     ' purpose',
     /accepted: file and purpose/,
   ],
   [
     'an unknown field',
-    uploadForm({ purpose: 'fine-tune', expires_after: '1' }, 'x'),
+    uploadForm({ expires_after: '1', purpose: 'fine-tune' }, '{}'),
     400,
     'expires_after',
-    /not a known|twice/,
+    /expires_after is not a known field/,
   ],
   [
     'a file under another name',
-    uploadForm({ purpose: 'fine-tune' }, 'x', 'data'),
+    uploadForm({ purpose: 'fine-tune' }, '{}', 'data'),
     400,
     'data',
     /data is not a known field/,
   ],
+  [
+    'another field after its purpose',
+    uploadForm({ purpose: 'fine-tune', expires_after: '1' }, '{}'),
+    400,
+    'expires_after',
+    /expires_after is not a known field/,
+  ],
+  [
+    'a file that is a text field',
+    {
+      payload: '--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n{}\r\n--b--\r\n',
+      contentType: 'multipart/form-data; boundary=b',
+    },
+    400,
+    'file',
+    /file is a text field, not an upload/,
+  ],
+  [
+    'a broken line',
+    uploadForm({ purpose: 'fine-tune' }, '{"a": 1}\n\n{"a": '),
+    400,
+    'file',
+    /^file: Line 3, column 6 is not JSON: /,
+  ],
+  ['a line that is no object', uploadForm({ purpose: 'fine-tune' }, '["a"]'), 400, 'file', /^file: Line 1 is a list/],
+  ['no rows', uploadForm({ purpose: 'fine-tune' }, '\n \n'), 400, 'file', /^file: The file has no rows/],
   [
     'no file',
     {
@@ -98,12 +124,12 @@ const refused: [
     'file',
     /file is missing/,
   ],
-  ['an empty file', uploadForm({ purpose: 'fine-tune' }, ''), 400, 'file', /empty/],
-  ['a file that is too large', uploadForm({ purpose: 'fine-tune' }, 'x'.repeat(1001)), 413, 'file', /larger than/],
+  ['an empty file', uploadForm({ purpose: 'fine-tune' }, ''), 400, 'file', /no rows/],
+  ['a file that is too large', uploadForm({ purpose: 'fine-tune' }, '{}\n'.repeat(1001)), 413, 'file', /larger than/],
   [
     'a form that breaks off',
     {
-      payload: uploadForm({}, 'xxx').payload.slice(0, -30),
+      payload: uploadForm({}, '{}').payload.slice(0, -30),
       contentType: 'multipart/form-data; boundary=form-boundary-7f3c',
     },
     400,
@@ -129,7 +155,7 @@ test('a client that goes away in the middle of an upload leaves nothing behind',
   await service.app.listen({ port: 0, host: '127.0.0.1' });
   const { port } = service.app.server.address() as AddressInfo;
   const before = await stored();
-  const { payload, contentType } = uploadForm({ purpose: 'fine-tune' }, 'x'.repeat(500));
+  const { payload, contentType } = uploadForm({ purpose: 'fine-tune' }, '{}\n'.repeat(300));
   const headers = { ...ada, 'content-type': contentType, 'content-length': payload.length };
   const request = httpRequest({ port, host: '127.0.0.1', method: 'POST', path: '/v1/files', headers });
   request.on('error', () => {});

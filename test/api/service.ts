@@ -68,7 +68,9 @@ export async function startTestService(options: {
     },
     async upload(content, headers = {}) {
       const text = typeof content === 'string' ? content : content.map((row) => JSON.stringify(row)).join('\n');
-      const { payload, contentType } = uploadForm({ purpose: 'fine-tune' }, text);
+      // A name that says nothing of the content: what is wrong with a line is then for a job to find.
+      const filename = typeof content === 'string' ? 'rows.txt' : 'rows.jsonl';
+      const { payload, contentType } = uploadForm({ purpose: 'fine-tune' }, text, 'file', true, filename);
       const all = { ...headers, 'content-type': contentType };
       const response = await app.inject({ method: 'POST', url: '/v1/files', headers: all, payload });
       if (response.statusCode !== 200) throw new Error(response.body);
@@ -105,9 +107,15 @@ function checkAnswers(app: App): string[] {
 type Documented = { content?: Record<string, { schema: object }> };
 
 /** A multipart body with the file behind the fields, or before them as the SDK sends it. */
-export function uploadForm(fields: Record<string, string>, content: string, name = 'file', fileFirst = true) {
+export function uploadForm(
+  fields: Record<string, string>,
+  content: string,
+  name = 'file',
+  fileFirst = true,
+  filename = 'rows.jsonl',
+) {
   const boundary = 'form-boundary-7f3c';
-  const file = `--${boundary}\r\ncontent-disposition: form-data; name="${name}"; filename="rows.jsonl"\r\ncontent-type: application/jsonl\r\n\r\n${content}\r\n`;
+  const file = `--${boundary}\r\ncontent-disposition: form-data; name="${name}"; filename="${filename}"\r\ncontent-type: application/jsonl\r\n\r\n${content}\r\n`;
   const others = Object.entries(fields).map(
     ([field, value]) => `--${boundary}\r\ncontent-disposition: form-data; name="${field}"\r\n\r\n${value}\r\n`,
   );

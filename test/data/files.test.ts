@@ -14,7 +14,7 @@ async function openStore(t: TestContext): Promise<{ store: FileStore; directory:
   return { store: createFileStore(directory), directory };
 }
 
-const about = { owner: 'local', filename: 'train.jsonl', purpose: 'fine-tune', limitBytes: 1e9 };
+const about = { owner: 'local', filename: 'words.txt', purpose: 'fine-tune', limitBytes: 1e9 };
 
 const upload = (store: FileStore, content: string | Buffer, more: Partial<typeof about> = {}) =>
   store.create(Readable.from([Buffer.from(content as string)]), { ...about, ...more });
@@ -27,13 +27,31 @@ test('an uploaded file is kept with what is known of it', async (t) => {
   assert.match(file.id, /^file-[0-9a-f]{24}$/);
   assert.deepEqual(
     [file.owner, file.filename, file.purpose, file.bytes, file.sha256],
-    ['local', 'train.jsonl', 'fine-tune', 300_000, createHash('sha256').update(content).digest('hex')],
+    ['local', 'words.txt', 'fine-tune', 300_000, createHash('sha256').update(content).digest('hex')],
   );
   assert.ok(Math.abs(file.createdAt - Date.now() / 1000) < 60);
   assert.deepEqual(await buffer(store.content(file)), content);
   assert.deepEqual(await readFile(store.path(file.id)), content);
   // Another process finds the same.
   assert.deepEqual(await createFileStore(directory).get(file.id, 'local'), file);
+});
+
+test('a file that is called JSONL has rows to its end, or nothing of it is kept', async (t) => {
+  const { store, directory } = await openStore(t);
+  const rows = '\uFEFF{"a": 1}\r\n\n{"b": "ü"}';
+  const file = await upload(store, rows, { filename: 'Rows.JSONL' });
+  assert.equal((await buffer(store.content(file))).toString(), rows);
+  const broken = Readable.from([Buffer.from('{"a": 1}\n{"a"'), Buffer.from(': 2\n{}')]);
+  await assert.rejects(store.create(broken, { ...about, filename: 'rows.jsonl' }), {
+    code: 'invalid_json',
+    param: 'file',
+    message: /^file: Line 2.* is not JSON/,
+  });
+  const unfit = Readable.from([Buffer.from('{}\n'), Buffer.from([0x7b, 0xff, 0x7d])]);
+  await assert.rejects(store.create(unfit, { ...about, filename: 'rows.jsonl' }), {
+    message: /^file: Line 2 is not UTF-8/,
+  });
+  assert.deepEqual(await readdir(join(directory, 'files')), [file.id]);
 });
 
 test("another owner's file is as if it were not there", async (t) => {

@@ -24,7 +24,8 @@ async function prepare(t: TestContext) {
   const upload = async (rows: object[]) => {
     const { Readable } = await import('node:stream');
     const about = { owner: 'me', filename: 'rows.jsonl', purpose: 'fine-tune', limitBytes: 1 << 30 };
-    return (await store.create(Readable.from([rows.map((row) => JSON.stringify(row)).join('\n')]), about)).id;
+    const content = Buffer.from(rows.map((row) => JSON.stringify(row)).join('\n'));
+    return (await store.create(Readable.from([content]), about)).id;
   };
   const validate = (file: string) =>
     validator.validate(

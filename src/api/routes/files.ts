@@ -25,7 +25,10 @@ export function fileRoutes(v1: App, services: ApiServices): void {
         ...common,
         operationId: 'createFile',
         summary: 'Upload a JSONL file, streamed to disk',
-        description: 'multipart/form-data with the fields `file` and `purpose` (fine-tune).',
+        description:
+          'multipart/form-data with the fields `file` and `purpose` (fine-tune). What is called *.jsonl is read as it ' +
+          'comes: a line that is no JSON object is refused with its number. Any other name is taken as it is, such as ' +
+          'a list of allowed words, one a line.',
         response: { 200: FileObject, ...errors },
       },
     },
