@@ -1,16 +1,18 @@
 /** Inputs of the query routes as token ids, with everything that is wrong named by its place in the request. */
 import { PtunedError } from '../errors.ts';
 import { askingOf, decoderIds } from '../tasks/asking.ts';
+import { fieldText } from '../tasks/place.ts';
 import { renderRow } from '../tasks/render.ts';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Served, Tuned } from './catalog.ts';
+import type { Fields } from './schema.ts';
 
 /**
  * Fields of a template, or `{"text": …}` with one mask token for a base masked LM.
  * @param place where the input stands in the request: `inputs[2]`
  */
-export function renderInput(served: Served, fields: Record<string, string>, place: string): RenderedRow {
+export function renderInput(served: Served, fields: Fields, place: string): RenderedRow {
   const { tuned } = served;
   const expected = tuned === null ? ['text'] : tuned.fields;
   const unknown = Object.keys(fields).find((name) => !expected.includes(name));
@@ -22,7 +24,7 @@ export function renderInput(served: Served, fields: Record<string, string>, plac
       `${place}.${missing}`,
     );
   }
-  if (tuned === null) return checked(served, renderMasked(served, fields.text!, `${place}.text`), place);
+  if (tuned === null) return checked(served, renderMasked(served, fieldText(fields, 'text'), `${place}.text`), place);
   return checked(served, renderTuned(tuned, fields, place), place);
 }
 
@@ -61,7 +63,7 @@ export function checkLength(served: Served, length: number, wanted: number, plac
   });
 }
 
-function renderTuned({ plan, fields: expected }: Tuned, fields: Record<string, string>, place: string): RenderedRow {
+function renderTuned({ plan, fields: expected }: Tuned, fields: Fields, place: string): RenderedRow {
   return placed(place, expected, () => renderRow(plan, fields));
 }
 

@@ -3,8 +3,11 @@ import { type Static, Type } from 'typebox';
 
 const model = Type.String({ minLength: 1, maxLength: 300, description: 'Id of a base LM or of a tuned prompt.' });
 
+/** As in the rows of a data file: numbers and booleans are written as text. */
+const FieldValue = Type.Union([Type.String({ maxLength: 65_536 }), Type.Number(), Type.Boolean()]);
+
 /** Values of the template's fields; for a base LM the one field `text`. */
-export const Fields = Type.Record(Type.String(), Type.String({ maxLength: 65_536 }), {
+export const Fields = Type.Record(Type.String(), FieldValue, {
   additionalProperties: false,
   description: 'One value for each field of the template; for a base LM one field: text.',
 });
@@ -21,7 +24,7 @@ export const FillMaskRequest = Type.Object(
   },
   {
     additionalProperties: false,
-    examples: [{ model: 'ft:demo-masked:local:capitals:5b1c0a7e', inputs: { country: 'Norway' }, top_k: 3 }],
+    examples: [{ model: 'ft:demo-bert:local:capitals:5b1c0a7e', inputs: { country: 'Norway' }, top_k: 3 }],
   },
 );
 
@@ -29,7 +32,7 @@ export const ClassificationRequest = Type.Object(
   { model, inputs },
   {
     additionalProperties: false,
-    examples: [{ model: 'ft:demo-masked:local:sentiment:0c2d4e6f', inputs: [{ text: 'A fine film.' }] }],
+    examples: [{ model: 'ft:demo-bert:local:sentiment:0c2d4e6f', inputs: [{ text: 'A fine film.' }] }],
   },
 );
 
@@ -79,8 +82,8 @@ export const CompletionRequest = Type.Object(
   {
     additionalProperties: false,
     examples: [
-      { model: 'demo-causal', prompt: 'The capital of Norway is', max_tokens: 4, temperature: 0 },
-      { model: 'ft:demo-causal:local:capitals:5b1c0a7e', prompt: { country: 'Norway' }, max_tokens: 1 },
+      { model: 'demo-gpt2', prompt: 'The capital of Norway is', max_tokens: 4, temperature: 0 },
+      { model: 'ft:demo-gpt2:local:capitals:5b1c0a7e', prompt: { country: 'Norway' }, max_tokens: 1 },
     ],
   },
 );

@@ -70,7 +70,7 @@ test('bodies that are wrong are refused before inference hears of them', async (
   answer = () => assert.fail('inference was asked');
   const wrong: [path: string, body: object, param: string][] = [
     ['/fill_mask', { model: 'm', inputs: [] }, 'inputs'],
-    ['/fill_mask', { model: 'm', inputs: { a: 1 } }, 'inputs.a'],
+    ['/fill_mask', { model: 'm', inputs: { a: [1] } }, 'inputs.a'],
     ['/fill_mask', { model: 'm', inputs: [{ a: 'x' }, { a: null }] }, 'inputs[1].a'],
     ['/fill_mask', { model: 'm', inputs: { a: 'x' }, top_k: 0 }, 'top_k'],
     ['/classifications', { inputs: { a: 'x' } }, 'model'],

@@ -313,6 +313,20 @@ test('each route says which models it takes', async () => {
   }
 });
 
+test('numbers and booleans are text, as they are in a data file', async () => {
+  for (const [value, text] of [
+    [5, '5'],
+    [-1.5, '-1.5'],
+    [true, 'true'],
+  ]) {
+    const ask = (country: unknown) =>
+      server.post('/v1/fill_mask', { model: ids.maskedCapitals, inputs: { country }, top_k: 3 });
+    const found = await ask(value);
+    assert.equal(found.status, 200, JSON.stringify(found.body));
+    assert.deepEqual(found.body, (await ask(text)).body);
+  }
+});
+
 test('unknown, mistyped and out-of-range fields are refused, nothing is dropped', async () => {
   const base = { model: 'causal', prompt: 'x' };
   const bad: [object | string, number][] = [
@@ -324,7 +338,8 @@ test('unknown, mistyped and out-of-range fields are refused, nothing is dropped'
     [{ ...base, n: 2 }, 400],
     [{ ...base, echo: true }, 400],
     [{ ...base, logprobs: 21 }, 400],
-    [{ ...base, prompt: { country: 3 } }, 400],
+    [{ ...base, prompt: { country: null } }, 400],
+    [{ ...base, prompt: { country: ['x'] } }, 400],
     [{ ...base, prompt: [] }, 400],
     [{ prompt: 'x' }, 400],
     ['{"model": ', 400],

@@ -4,7 +4,7 @@ import type { Candidates } from '../../tasks/types.ts';
 import type { Served } from '../catalog.ts';
 import { candidateScores, logSoftmax } from '../probabilities.ts';
 import { renderInput } from '../render.ts';
-import { ClassificationRequest, type ClassificationResponse } from '../schema.ts';
+import { ClassificationRequest, type ClassificationResponse, type Fields } from '../schema.ts';
 import { type App, asList, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
 
 export interface LabelScores {
@@ -23,7 +23,7 @@ export function classificationsRoute(app: App, serving: Serving): void {
       const served = await serving.catalog.resolve(model, ownerOf(request));
       const labelsOf = classifierOf(served);
       const place = (index: number) => (Array.isArray(inputs) ? `inputs[${index}]` : 'inputs');
-      const render = (input: Record<string, string>, index: number) => renderInput(served, input, place(index));
+      const render = (input: Fields, index: number) => renderInput(served, input, place(index));
       const rows = await renderAll(serving, served, 'score', asList(inputs), render);
       const labels = await scoreAll(serving, served, rows, signal, (logits) => classify(labelsOf, logits));
       const data = labels.map((scores, index) => ({ index, ...scores }));

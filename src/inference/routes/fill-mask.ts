@@ -3,7 +3,7 @@ import { PtunedError } from '../../errors.ts';
 import type { Served } from '../catalog.ts';
 import { candidateScores, highest, logSoftmax } from '../probabilities.ts';
 import { renderInput } from '../render.ts';
-import { FillMaskRequest, type FillMaskResponse } from '../schema.ts';
+import { type Fields, FillMaskRequest, type FillMaskResponse } from '../schema.ts';
 import { type App, asList, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
 
 export function fillMaskRoute(app: App, serving: Serving): void {
@@ -15,8 +15,7 @@ export function fillMaskRoute(app: App, serving: Serving): void {
       const signal = clientSignal(reply);
       const served = await serving.catalog.resolve(model, ownerOf(request));
       checkKind(served);
-      const render = (input: Record<string, string>, index: number) =>
-        renderInput(served, input, placeOf(inputs, index));
+      const render = (input: Fields, index: number) => renderInput(served, input, placeOf(inputs, index));
       const rows = await renderAll(serving, served, 'score', asList(inputs), render);
       const predictions = await scoreAll(serving, served, rows, signal, (logits) => predict(served, logits, topK));
       const data = predictions.map((list, index) => ({ index, predictions: list }));
