@@ -20,7 +20,7 @@ import {
 import { PtunedError } from '../errors.ts';
 import { createAuthenticator } from './auth.ts';
 import { accepts } from './describe.ts';
-import { answerBrokenRequest, registerErrorHandling, sendError, toPtunedError } from './errors.ts';
+import { answerBrokenRequest, explainJson, registerErrorHandling, sendError, toPtunedError } from './errors.ts';
 import { registerMetrics } from './metrics.ts';
 import { openapiOptions } from './openapi.ts';
 import { eventRoutes } from './routes/events.ts';
@@ -130,7 +130,10 @@ function acceptEmptyJson(app: App): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) done(null, undefined);
-    else parse(request, body as string, done);
+    else
+      parse(request, body as string, (error, value) =>
+        done(error === null ? null : explainJson(body as string), value),
+      );
   });
 }
 

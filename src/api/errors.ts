@@ -33,6 +33,19 @@ export function sendError(reply: FastifyReply, error: PtunedError): FastifyReply
   return reply.code(status).type('application/json; charset=utf-8').send(errorBody(error));
 }
 
+/** Says what is wrong with a body that the JSON parser refused. */
+export function explainJson(body: string): PtunedError {
+  try {
+    JSON.parse(body);
+  } catch (error) {
+    return new PtunedError('invalid_json', `the body is not valid JSON: ${(error as Error).message}.`, {
+      cause: error,
+    });
+  }
+  const message = 'the body has a field "__proto__", or "constructor" with "prototype" in it, which are not accepted.';
+  return new PtunedError('invalid_json', message);
+}
+
 /** Errors of the file system that mean "not now" rather than "never": the disk is full, read-only, failing. */
 const storageErrors = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EACCES', 'EPERM', 'EMFILE', 'ENFILE', 'ESTALE']);
 
@@ -41,10 +54,11 @@ export function toPtunedError(error: unknown, request?: FastifyRequest): PtunedE
   if (error instanceof PtunedError) return error;
   const { code, message } = (error ?? {}) as { code?: unknown; message?: string };
   switch (code) {
-    case 'FST_ERR_CTP_INVALID_JSON_BODY':
-      return new PtunedError('invalid_json', 'the body is not valid JSON.');
-    case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return new PtunedError('payload_too_large', 'the body is larger than this route accepts.');
+    case 'FST_ERR_CTP_BODY_TOO_LARGE': {
+      const limit = request?.routeOptions.bodyLimit;
+      const most = limit === undefined ? 'than this route accepts' : `than ${limit} bytes, the most this route accepts`;
+      return new PtunedError('payload_too_large', `the body is larger ${most}.`);
+    }
     case 'FST_REQ_FILE_TOO_LARGE':
       return new PtunedError('payload_too_large', 'the file is larger than accepted.', { param: 'file' });
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
@@ -86,7 +100,13 @@ export function registerErrorHandling(app: FastifyInstance): void {
   });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?', 1)[0];
-    return sendError(reply, new PtunedError('not_found', `${request.method} ${path} is not a route of this service.`));
+    return sendError(
+      reply,
+      new PtunedError(
+        'not_found',
+        `${request.method} ${path} is not a route of this service; /docs shows those there are.`,
+      ),
+    );
   });
 }
 

@@ -7,6 +7,7 @@ import type { CheckpointObject, EventObject, JobObject } from './schemas/jobs.ts
 /** The job in OpenAI's form, with the extension fields test_file, progress and result. */
 export function jobObject(spec: JobSpec, state: JobState): JobObject {
   const isFinal = finalStatuses.includes(state.status);
+  // What a job said last of the time left is no longer so when it does not run.
   const secondsLeft = state.status === 'running' ? (state.progress?.secondsLeft ?? null) : null;
   return {
     id: spec.id,
@@ -29,7 +30,7 @@ export function jobObject(spec: JobSpec, state: JobState): JobObject {
     metadata: spec.metadata,
     integrations: [],
     error: state.error === null ? null : errorObject(state.error),
-    progress: state.progress === null ? null : progressObject(state.progress),
+    progress: state.progress === null ? null : { ...progressObject(state.progress), seconds_left: secondsLeft },
     result: state.result === null ? null : resultObject(state.result),
   };
 }
@@ -44,7 +45,7 @@ function errorObject({ code, message, param, details }: NonNullable<JobState['er
   return { code, message, param, ...(hasDetails ? { details } : {}) };
 }
 
-function progressObject(progress: Progress): NonNullable<JobObject['progress']> {
+function progressObject(progress: Progress): Omit<NonNullable<JobObject['progress']>, 'seconds_left'> {
   return {
     step: progress.step,
     total_steps: progress.totalSteps,
@@ -55,7 +56,6 @@ function progressObject(progress: Progress): NonNullable<JobObject['progress']> 
     dev_metric: progress.devMetric,
     best_dev_metric: progress.bestDevMetric,
     seconds_per_step: progress.secondsPerStep,
-    seconds_left: progress.secondsLeft,
     trained_tokens: progress.trainedTokens,
     tokens_per_second: progress.tokensPerSecond ?? null,
     packed_jobs: progress.packedJobs ?? 1,

@@ -43,6 +43,10 @@ function explain(errors: VerboseError[], whole: string): { path: string; message
       return { path: at, message: `${subject} has the name "${clip(name)}"; accepted: ${accepted}.` };
     }
     default:
+      // Fastify gives null where no body came.
+      if (at === '' && error.data === null) {
+        return { path: at, message: `${whole} is missing; accepted: ${describeSchema(own)}.` };
+      }
       return { path: at, message: `${subject} is ${show(error.data)}; accepted: ${describeSchema(own)}.` };
   }
 }

@@ -232,8 +232,10 @@ test('hyperparameters that contradict each other are refused', async () => {
 test('bodies that are not JSON objects of the right form are refused', async () => {
   const send = async (headers: Record<string, string>, payload: string) => {
     const response = await service.app.inject({ method: 'POST', url: '/v1/fine_tuning/jobs', headers, payload });
+    messages.push(response.json().error.message);
     return [response.statusCode, response.json().error.code, response.json().error.type];
   };
+  const messages: string[] = [];
   const json = { 'content-type': 'application/json' };
   assert.deepEqual(await send(json, '{"model"'), [400, 'invalid_json', 'invalid_request_error']);
   assert.deepEqual(await send(json, ''), [400, 'invalid_request', 'invalid_request_error']);
@@ -244,6 +246,14 @@ test('bodies that are not JSON objects of the right form are refused', async () 
     'invalid_request_error',
   ]);
   assert.deepEqual(await send(json, `"${'x'.repeat(9 << 20)}"`), [413, 'payload_too_large', 'invalid_request_error']);
+  const told = [
+    /JSON at position 8/,
+    /^the body is missing/,
+    /"__proto__"/,
+    /accepted: application\/json/,
+    /than 8388608 b/,
+  ];
+  for (const [index, wanted] of told.entries()) assert.match(messages[index]!, wanted);
 });
 
 test('LMs that are damaged, incomplete or outside the roots are refused and the service stays up', async () => {

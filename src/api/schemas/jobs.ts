@@ -44,7 +44,7 @@ export const JobCreate = Type.Object(
     additionalProperties: false,
     examples: [
       {
-        model: 'demo-masked',
+        model: 'demo-bert',
         training_file: 'file-0f3a9c5d7e1b2a4c6d8e0f12',
         suffix: 'capitals',
         method: {
@@ -126,7 +126,7 @@ export const ProgressObject = Type.Object(
     dev_metric: Nullable(Type.Number()),
     best_dev_metric: Nullable(Type.Number()),
     seconds_per_step: Nullable(Type.Number()),
-    seconds_left: Nullable(Type.Number()),
+    seconds_left: Nullable(Type.Number({ description: 'Without early stopping; null unless the job runs.' })),
     trained_tokens: Type.Integer(),
     tokens_per_second: Nullable(Type.Number({ description: 'Of this job, evaluations aside.' })),
     packed_jobs: Type.Integer({ description: 'Jobs that shared the last step of the LM, this one included.' }),

@@ -4,7 +4,7 @@ import { LmKind } from '../../models/schema.ts';
 import { nameCharacters, Patterned, UnixSeconds } from './common.ts';
 
 export const ModelParams = Type.Object({
-  model: Type.String({ examples: ['demo-masked', 'ft:demo-masked:local:capitals:5b1c0a7e'] }),
+  model: Type.String({ examples: ['demo-bert', 'ft:demo-bert:local:capitals:5b1c0a7e'] }),
 });
 
 export const ModelRegister = Type.Object(
@@ -31,7 +31,7 @@ export const ModelRegister = Type.Object(
   {
     title: 'ModelRegister',
     additionalProperties: false,
-    examples: [{ path: 'demo/models/masked', id: 'demo-masked' }],
+    examples: [{ path: 'demo-bert' }],
   },
 );
 
