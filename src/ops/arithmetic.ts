@@ -194,7 +194,16 @@ export const arithmeticOps: Op[] = [
     },
   },
   { name: 'Where', opsets: [11, 16], infer: whereInfer, vjp: (c) => [null, half(c, 1), half(c, 2)] },
-  { name: 'Mod', opsets: [11, 13], infer: broadcasting(), vjp: { missing: 'exporters use it on integers only' } },
+  {
+    name: 'Mod',
+    opsets: [11, 13],
+    infer: broadcasting(),
+    // y = x − q·d with a whole quotient q, which is constant between its jumps.
+    vjp: (c) => {
+      const quotient = c.builder.op('Div', [c.builder.op('Sub', [c.output(0), c.input(0)]), c.input(1)]);
+      return [c.gradient(0), c.builder.op('Mul', [c.gradient(0), quotient])];
+    },
+  },
   {
     name: 'CastLike',
     opsets: [15, 19, 21, 23, 24, 25],

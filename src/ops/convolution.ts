@@ -1,46 +1,26 @@
 /** Convolution over text: any stride, padding, dilation and groups. */
-import { addDims, type Dim, multiplyDims, unknownDim } from '../onnx/dim.ts';
-import { intAttribute, intsAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
+import { addDims, type Dim, multiplyDims, shapeText, unknownDim } from '../onnx/dim.ts';
+import { intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
+import { type Settings, settingsOf } from './convolution-pads.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { reshapeLike } from './places.ts';
 import { required, unsupported } from './shared.ts';
-
-interface Settings {
-  strides: number[];
-  pads: number[];
-  dilations: number[];
-  group: number;
-}
-
-function settingsOf(node: Node, spatial: number): Settings {
-  const ones = Array.from({ length: spatial }, () => 1);
-  return {
-    strides: intsAttribute(node, 'strides') ?? ones,
-    pads: intsAttribute(node, 'pads') ?? [...ones, ...ones].map(() => 0),
-    dilations: intsAttribute(node, 'dilations') ?? ones,
-    group: intAttribute(node, 'group', 1),
-  };
-}
 
 /** Sizes behind the channels; `size` gets a dimension, what padding and kernel add to it, and the stride. */
 function spatialSizes(
   node: Node,
   x: Dim[],
   w: Dim[],
-  size: (dim: Dim, grown: number, stride: number, i: number) => Dim,
+  size: (dim: Dim, grown: number, stride: number, extra: number) => Dim,
 ): Dim[] {
-  const { strides, pads, dilations } = settingsOf(node, x.length - 2);
+  const { strides, pads, dilations, outputPadding } = settingsOf(node, x, w);
   return x.slice(2).map((dim, i): Dim => {
     const kernel = w[i + 2]!;
-    if (padsItself(node) || typeof kernel !== 'number') return unknownDim();
-    return size(dim, pads[i]! + pads[i + strides.length]! - dilations[i]! * (kernel - 1), strides[i]!, i);
+    if (pads === null || typeof kernel !== 'number') return unknownDim();
+    const grown = pads[i]! + pads[i + strides.length]! - dilations[i]! * (kernel - 1);
+    return size(dim, grown, strides[i]!, outputPadding[i]!);
   });
-}
-
-function padsItself(node: Node): boolean {
-  const mode = stringAttribute(node, 'auto_pad', 'NOTSET');
-  return mode !== 'NOTSET' && mode !== 'VALID';
 }
 
 const convInfer: Infer = (node, inputs) => {
@@ -58,22 +38,24 @@ const transposeInfer: Infer = (node, inputs) => {
   const [x, w] = [required(node, inputs, 0), required(node, inputs, 1)];
   if (x.shape === null || w.shape === null) return [typeOf(x.dtype, null)];
   const channels = multiplyDims(w.shape[1]!, intAttribute(node, 'group', 1));
+  const asked = intsAttribute(node, 'output_shape')?.slice(2 - x.shape.length);
+  if (asked !== undefined) return [typeOf(x.dtype, [x.shape[0]!, channels, ...asked])];
   return [typeOf(x.dtype, [x.shape[0]!, channels, ...spatialSizes(node, x.shape, w.shape, spread)])];
-
-  function spread(dim: Dim, grown: number, stride: number, i: number): Dim {
-    if (node.attributes.has('output_shape')) return unknownDim();
-    const extra = intsAttribute(node, 'output_padding')?.[i] ?? 0;
-    return addDims(multiplyDims(addDims(dim, -1), stride), 1 + extra - grown);
-  }
 };
 
-/** Settings of a node that has a gradient rule. @throws PtunedError unsupported_op naming what has none */
-function differentiable(c: VjpContext): Settings {
-  const settings = settingsOf(c.node, c.builder.shape(c.input(0)).length - 2);
-  if (padsItself(c.node)) throw unsupported(c.node, 'has auto_pad; pads given as numbers have a gradient rule');
-  if (c.node.attributes.has('output_shape'))
-    throw unsupported(c.node, 'has output_shape; pads given as numbers have a gradient rule');
-  return settings;
+function spread(dim: Dim, grown: number, stride: number, extra: number): Dim {
+  return addDims(multiplyDims(addDims(dim, -1), stride), 1 + extra - grown);
+}
+
+type Known = Settings & { pads: number[] };
+
+/** Settings of a node that has a gradient rule. @throws PtunedError unsupported_op where its padding is not known */
+function differentiable(c: VjpContext): Known {
+  const { builder: b } = c;
+  const { pads, ...settings } = settingsOf(c.node, b.shape(c.input(0)), b.shape(c.input(1)));
+  if (pads !== null) return { ...settings, pads };
+  const sizes = `${shapeText(b.shape(c.input(0)))} and ${shapeText(b.shape(c.input(1)))}`;
+  throw unsupported(c.node, `pads itself by sizes that only the run knows (${sizes}); pads as numbers have a gradient`);
 }
 
 /** dX is a transposed convolution with the same weight, and the other way round. */
@@ -89,7 +71,7 @@ function backward(op: 'Conv' | 'ConvTranspose'): Vjp {
   };
 }
 
-function convolve(c: VjpContext, { strides, pads, dilations, group }: Settings): string {
+function convolve(c: VjpContext, { strides, pads, dilations, group }: Known): string {
   return c.builder.op('Conv', [c.gradient(0), c.input(1)], { strides, pads, dilations, group });
 }
 
@@ -97,7 +79,7 @@ function convolve(c: VjpContext, { strides, pads, dilations, group }: Settings):
  * Each element of dY goes where the kernel took it from. Strides may have left places over at the end, so that only the
  * run knows how many to add; padding is cut off.
  */
-function spreadBack(c: VjpContext, { strides, pads, dilations, group }: Settings): string {
+function spreadBack(c: VjpContext, { strides, pads, dilations, group }: Known): string {
   const b = c.builder;
   const inputs = [c.gradient(0), c.input(1)];
   if (strides.every((stride) => stride === 1)) return b.op('ConvTranspose', inputs, { pads, dilations, group });
@@ -112,7 +94,7 @@ function spreadBack(c: VjpContext, { strides, pads, dilations, group }: Settings
 }
 
 /** A convolution of the wide end x with the narrow end dY, batch and channels exchanged: [M, C / group, kernel]. */
-function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Settings): string {
+function weightGradient(c: VjpContext, [x, dy]: [string, string], settings: Known): string {
   const b = c.builder;
   const { pads, strides, dilations, group } = settings;
   const rank = b.shape(x).length;

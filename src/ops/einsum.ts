@@ -3,8 +3,8 @@ import { PtunedError } from '../errors.ts';
 import type { Dim } from '../onnx/dim.ts';
 import { describeNode, type Node, stringAttribute } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
-import type { Infer, Op, Vjp } from './op.ts';
-import { required, unsupported } from './shared.ts';
+import type { Infer, Op, Vjp, VjpContext } from './op.ts';
+import { castLike, required } from './shared.ts';
 
 interface Equation {
   /** Labels of each operand, one letter an axis. */
@@ -66,7 +66,7 @@ const infer: Infer = (node, inputs) => {
 
 /**
  * For operand k: the einsum of dY and the other operands, labelled as operand k. Labels that only operand k has were
- * summed over alone: its gradient is the same all along them.
+ * summed over alone: its gradient is the same all along them. A label twice takes a diagonal, and gives back to it alone.
  */
 const vjp: Vjp = (c) => {
   const b = c.builder;
@@ -76,19 +76,33 @@ const vjp: Vjp = (c) => {
     names.map((name) => b.shape(name).length),
   );
   return operands.map((labels, k) => {
-    if (new Set(labels).size !== labels.length) {
-      throw unsupported(c.node, 'takes a diagonal, which has no gradient rule');
-    }
     const others = names.filter((_, i) => i !== k);
     const terms = [result, ...operands.filter((_, i) => i !== k)];
-    const shared = [...labels].filter((label) => terms.some((term) => term.includes(label)));
+    const shared = [...new Set(labels)].filter((label) => terms.some((term) => term.includes(label)));
     const equation = `${terms.join(',')}->${shared.join('')}`;
     const product = b.op('Einsum', [c.gradient(0), ...others], { equation });
-    const alone = [...labels].flatMap((label, axis) => (shared.includes(label) ? [] : [axis]));
+    const first = (label: string, axis: number) => labels.indexOf(label) === axis;
+    const alone = [...labels].flatMap((label, axis) => (shared.includes(label) && first(label, axis) ? [] : [axis]));
     if (alone.length === 0) return product;
     const placed = b.op('Unsqueeze', [product, b.constant('int64', alone)]);
-    return b.op('Expand', [placed, b.op('Shape', [names[k]!])]);
+    const whole = b.op('Expand', [placed, b.op('Shape', [names[k]!])]);
+    const again = [...labels].flatMap((label, axis) => (first(label, axis) ? [] : [[labels.indexOf(label), axis]]));
+    return again.reduce((value, [one, other]) => onDiagonal(c, value, one!, other!), whole);
   });
 };
+
+/** The value where its places along two axes are the same, 0 elsewhere. */
+function onDiagonal(c: VjpContext, value: string, one: number, other: number): string {
+  const b = c.builder;
+  const rank = b.shape(value).length;
+  const places = (axis: number) => {
+    const size = b.op('Squeeze', [b.op('Shape', [value], { start: axis, end: axis + 1 })]);
+    const range = b.op('Range', [b.constant('int64', 0), size, b.constant('int64', 1)]);
+    const rest = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
+    return b.op('Unsqueeze', [range, b.constant('int64', rest)]);
+  };
+  const zero = castLike(b, b.constant('float32', 0), value);
+  return b.op('Where', [b.op('Equal', [places(one), places(other)]), value, zero]);
+}
 
 export const einsumOps: Op[] = [{ name: 'Einsum', opsets: [12], infer, vjp }];

@@ -87,6 +87,16 @@ const oneHotVjp: Vjp = (c) => {
   return [null, null, b.op('Concat', [b.op('Sub', [sum(c.gradient(0)), on]), on], { axis: 0 })];
 };
 
+/** Element i is start + i·delta; how many there are is a whole number, which passes nothing on. */
+const rangeVjp: Vjp = (c) => {
+  const b = c.builder;
+  const length = b.op('Size', [c.gradient(0)]);
+  const count = b.op('Range', [b.constant('int64', 0), length, b.constant('int64', 1)]);
+  const steps = b.op('Mul', [c.gradient(0), castLike(b, count, c.gradient(0))]);
+  const [start, delta] = [c.gradient(0), steps].map((value) => b.op('ReduceSum', [value], { keepdims: 0 }));
+  return [start!, null, delta!];
+};
+
 function likeWithDtype(node: Node, inputs: (TensorType | null)[]): TensorType[] {
   const like = required(node, inputs, 0);
   const code = intAttribute(node, 'dtype', 0);
@@ -103,7 +113,7 @@ export const generateOps: Op[] = [
   { name: 'Constant', opsets: [11, 12, 13, 19, 21, 23, 24, 25], infer: constantInfer, vjp: none },
   { name: 'Shape', opsets: [11, 13, 15, 19, 21, 23, 24, 25], infer: shapeInfer, vjp: none },
   { name: 'Size', opsets: [11, 13, 19, 21, 23, 24, 25], infer: sizeInfer, vjp: none },
-  { name: 'Range', opsets: [11], infer: rangeInfer, vjp: { missing: 'exporters count with it, in integers' } },
+  { name: 'Range', opsets: [11], infer: rangeInfer, vjp: rangeVjp },
   { name: 'ConstantOfShape', opsets: [11, 20, 21, 23, 24, 25], infer: constantOfShapeInfer, vjp: none },
   { name: 'EyeLike', opsets: [11, 22], infer: likeWithDtype, vjp: none },
   { name: 'OneHot', opsets: [11], infer: oneHotInfer, vjp: oneHotVjp },

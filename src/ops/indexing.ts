@@ -1,10 +1,10 @@
-/** Ops that pick elements or put them somewhere: gradients put them back, or pick them. */
+/** Ops that pick elements: gradients put them back. */
 import { addDims, type Dim, sameDim, subtractDims, unknownDim } from '../onnx/dim.ts';
-import { intAttribute, type Node, stringAttribute } from '../onnx/ir.ts';
+import { intAttribute, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { addAt, scatterBack, zerosLike } from './places.ts';
-import { knownNumbers, likeFirst, normalAxis, required, unsupported } from './shared.ts';
+import { knownNumbers, normalAxis, required } from './shared.ts';
 
 const gatherInfer: Infer = (node, inputs) => {
   const data = required(node, inputs, 0);
@@ -86,29 +86,6 @@ const gatherNdVjp: Vjp = (c) => {
     return [scatterBack(c, pick), null];
   }
   return [addAt(c.builder, 'ScatterND', zerosLike(c, c.input(0)), c.input(1), c.gradient(0)), null];
-};
-
-/** Whether a scatter adds or assigns. @throws PtunedError unsupported_op for products and extrema */
-function scatterAdds(c: VjpContext): boolean {
-  const reduction = stringAttribute(c.node, 'reduction', 'none');
-  if (reduction === 'add' || reduction === 'none') return reduction === 'add';
-  throw unsupported(c.node, `has reduction ${reduction}; none and add have a gradient rule`);
-}
-
-/** Assignment: the overwritten places of the data get no gradient. Addition: both do. */
-const scatterNdVjp: Vjp = (c) => {
-  const b = c.builder;
-  const updates = b.op('GatherND', [c.gradient(0), c.input(1)]);
-  if (scatterAdds(c)) return [c.gradient(0), null, updates];
-  return [b.op('ScatterND', [c.gradient(0), c.input(1), zerosLike(c, c.input(2))]), null, updates];
-};
-
-const scatterElementsVjp: Vjp = (c) => {
-  const b = c.builder;
-  const axis = intAttribute(c.node, 'axis', 0);
-  const updates = b.op('GatherElements', [c.gradient(0), c.input(1)], { axis });
-  if (scatterAdds(c)) return [c.gradient(0), null, updates];
-  return [b.op('ScatterElements', [c.gradient(0), c.input(1), zerosLike(c, c.input(2))], { axis }), null, updates];
 };
 
 const sliceInfer: Infer = (node, inputs) => {
@@ -211,8 +188,6 @@ export const indexingOps: Op[] = [
   { name: 'Gather', opsets: [11, 13], infer: gatherInfer, vjp: gatherVjp },
   { name: 'GatherElements', opsets: [11, 13], infer: gatherElementsInfer, vjp: gatherElementsVjp },
   { name: 'GatherND', opsets: [11, 12, 13], infer: gatherNdInfer, vjp: gatherNdVjp },
-  { name: 'ScatterND', opsets: [11, 13, 16, 18], infer: likeFirst, vjp: scatterNdVjp },
-  { name: 'ScatterElements', opsets: [11, 13, 16, 18], infer: likeFirst, vjp: scatterElementsVjp },
   { name: 'Slice', opsets: [11, 13], infer: sliceInfer, vjp: sliceVjp },
   {
     name: 'TopK',

@@ -4,6 +4,7 @@ import { intAttribute, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import { axesAttribute } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
+import { factorsOf, productOfOthers } from './products.ts';
 import { castLike, knownNumbers, normalAxis, required } from './shared.ts';
 
 /** Axes of a reduction counted from the front; null when they are not known before the run. */
@@ -72,6 +73,20 @@ const extremumVjp: Vjp = (c) => {
   const count = b.op('ReduceSum', axes === '' ? [hits] : [hits, axes], { keepdims: 1 });
   return [b.op('Mul', [hits, b.op('Div', [withKeptAxes(c, c.gradient(0)), count])]), null];
 };
+
+/** Each factor's slope is the product of the others. */
+const productVjp: Vjp = (c) => {
+  const b = c.builder;
+  const factors = factorsOf(b, c.input(0));
+  const reduce = (op: string, value: string) => b.op(op, [value, ...c.node.inputs.slice(1)], reducing(c.node));
+  const slopes = productOfOthers(b, factors, reduce('ReduceProd', factors.rest), reduce('ReduceSum', factors.zero));
+  return [b.op('Mul', [withKeptAxes(c, c.gradient(0)), slopes]), null];
+};
+
+/** Attributes of a reduction over the node's axes that keeps them. */
+function reducing(node: Node): Record<string, number> {
+  return { keepdims: 1, noop_with_empty_axes: intAttribute(node, 'noop_with_empty_axes', 0) };
+}
 
 /** Positions along one axis. */
 const positionInfer: Infer = (node, inputs) => {
@@ -145,7 +160,7 @@ export const reduceOps: Op[] = [
     opsets: [11, 13, 18],
     older: [axesAttribute(18)],
     infer: prodInfer,
-    vjp: { missing: 'exporters use it on shapes only' },
+    vjp: productVjp,
   },
   { name: 'ArgMax', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },
   { name: 'ArgMin', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },

@@ -17,6 +17,7 @@ import { type Op, opKey } from './op.ts';
 import { quantizeOps } from './quantize.ts';
 import { reduceOps } from './reduce.ts';
 import { rotaryOps } from './rotary.ts';
+import { scatterOps } from './scatter.ts';
 import { unaryOps } from './unary.ts';
 
 const families = [
@@ -31,6 +32,7 @@ const families = [
   rotaryOps,
   layoutOps,
   indexingOps,
+  scatterOps,
   generateOps,
   quantizeOps,
 ];

@@ -86,8 +86,9 @@ async function compareWithFirst(
       await compareWith(one, reference, knowledge, result);
       return;
     } catch (error) {
-      const unknown = error instanceof PtunedError && error.code === 'import_refused';
-      if (!unknown || i === alternatives.length - 1) throw error;
+      const refused =
+        error instanceof PtunedError && (error.code === 'import_refused' || error.code === 'unsupported_op');
+      if (!refused || i === alternatives.length - 1) throw error;
     }
   }
 }

@@ -46,6 +46,7 @@ export const arithmeticCases: GradientCase[] = [
   { op: 'Clip', inputs: [uniform([3])] },
   { op: 'Clip', inputs: [awayFrom([3, 4], [-0.6, 0.7]), at([], [-0.6]), at([], [0.7])], note: 'variable bounds' },
   { op: 'Clip', inputs: [awayFrom([3, 4], [-0.6, 0.7]), at([], [0.7]), at([], [-0.6])], note: 'bounds that cross' },
+  { op: 'Mod', attributes: { fmod: 1 }, inputs: [at([2, 2], [2.6, -2.6, 0.4, 5.1]), at([2], [0.9, -1.1])] },
   { op: 'PRelu', inputs: [nonZero([2, 3]), uniform([3])], precision: 'float32' },
   { op: 'PRelu', inputs: [nonZero([2, 3, 2]), uniform([3, 1])], precision: 'float32' },
   { op: 'Where', inputs: [bools([2, 3], [1, 0, 1, 0, 0, 1]), uniform([2, 3]), uniform([2, 3])] },

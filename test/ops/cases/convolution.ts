@@ -7,6 +7,12 @@ const conv = (x: number[], w: number[], attributes: Record<string, AttributeInit
   return { op: 'Conv', attributes, inputs, precision: 'float32' };
 };
 
+/** A case whose weights have known sizes, and whose input has those that are not `dynamic`. */
+function sized(one: GradientCase, dynamic: number[]): GradientCase {
+  const inputs = one.inputs.map((input, i) => input && { ...input, dynamic: i === 0 ? dynamic : [] });
+  return { ...one, inputs };
+}
+
 export const convolutionCases: GradientCase[] = [
   conv([2, 3, 5], [4, 3, 3]),
   conv([2, 4, 5], [4, 2, 3], { group: 2, pads: [1, 1] }, true),
@@ -20,4 +26,10 @@ export const convolutionCases: GradientCase[] = [
   conv([1, 4, 9], [2, 2, 2], { strides: [3], group: 2, dilations: [2] }),
   conv([1, 2, 7], [2, 2, 4], { strides: [4], auto_pad: 'VALID' }),
   { ...conv([2, 3, 4], [3, 2, 3], { strides: [2], pads: [1, 0], output_padding: [1] }), op: 'ConvTranspose' },
+  sized(conv([2, 3, 6], [4, 3, 4], { auto_pad: 'SAME_UPPER' }, true), [0, 2]),
+  sized(conv([2, 3, 6], [2, 3, 4], { auto_pad: 'SAME_LOWER' }), [0, 2]),
+  sized(conv([2, 3, 7], [2, 3, 4], { auto_pad: 'SAME_UPPER', strides: [2] }), [0]),
+  sized({ ...conv([2, 3, 4], [3, 2, 4], { strides: [2], auto_pad: 'SAME_UPPER' }), op: 'ConvTranspose' }, [0, 2]),
+  sized({ ...conv([2, 3, 4], [3, 2, 4], { strides: [3], auto_pad: 'SAME_LOWER' }), op: 'ConvTranspose' }, [0, 2]),
+  sized({ ...conv([2, 3, 4], [3, 2, 4], { strides: [2], output_shape: [9] }), op: 'ConvTranspose' }, [0]),
 ];

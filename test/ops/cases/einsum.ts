@@ -21,4 +21,7 @@ export const einsumCases: GradientCase[] = [
   einsum('...ij,...jk->...ik', [2, 1, 2, 3], [2, 1, 3, 2]),
   einsum('bi,bj,bk->bijk', [2, 2], [2, 3], [2, 2]),
   einsum('ij,kj->k', [2, 3], [4, 3]),
+  einsum('...ii->...i', [2, 3, 3]),
+  einsum('ii->', [3, 3]),
+  einsum('bii,ij->bj', [2, 3, 3], [3, 2]),
 ];

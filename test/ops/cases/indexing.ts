@@ -1,5 +1,5 @@
 import type { GradientCase } from '../gradient-check.ts';
-import { distinct, fed, ints, uniform } from './inputs.ts';
+import { at, distinct, fed, ints, uniform } from './inputs.ts';
 
 const end = 2 ** 63;
 
@@ -27,6 +27,24 @@ export const indexingCases: GradientCase[] = [
     op: 'ScatterElements',
     attributes: { axis: 1, reduction: 'add' },
     inputs: [uniform([2, 3]), fed(ints([1, 1, 0, -1], [2, 2])), uniform([2, 2])],
+  },
+  ...['mul', 'max', 'min'].map((reduction): GradientCase => {
+    const [data, updates] = [distinct([4, 2]), at([3, 2], [0.7, -2, 1.9, 0.4, -0.8, 2.3])];
+    return { op: 'ScatterND', attributes: { reduction }, inputs: [data, fed(ints([2, 0, 2], [3, 1])), updates] };
+  }),
+  ...['mul', 'max', 'min'].map((reduction): GradientCase => {
+    const [data, updates] = [distinct([2, 3]), at([2, 2], [0.7, -2, 1.9, 0.4])];
+    return {
+      op: 'ScatterElements',
+      attributes: { axis: 1, reduction },
+      inputs: [data, ints([1, 1, 0, -1], [2, 2]), updates],
+    };
+  }),
+  {
+    op: 'ScatterElements',
+    attributes: { reduction: 'mul' },
+    inputs: [at([2, 2], [0, 2, 3, 0]), ints([0, 0, 0, 1, 0, 1], [3, 2]), at([3, 2], [2, 0, -1, 3, 4, 0])],
+    note: 'zeros',
   },
   { op: 'Slice', inputs: [uniform([4, 3]), ints([1]), ints([3])] },
   { op: 'Slice', inputs: [uniform([4, 3]), ints([1]), ints([end]), ints([-1])] },

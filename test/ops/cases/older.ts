@@ -25,6 +25,7 @@ const reductions = (
     ['ReduceL2', 17, nonZero],
     ['ReduceLogSum', 17, (shape: number[]) => uniform(shape, 0.3, 2)],
     ['ReduceLogSumExp', 17, nonZero],
+    ['ReduceProd', 17, nonZero],
   ] as const
 ).flatMap(([op, newest, input]): GradientCase[] => [
   older(11, op, [input(s)], { axes: [1], keepdims: 0 }, { precision: 'float32' }),

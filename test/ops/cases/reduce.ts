@@ -1,5 +1,5 @@
 import type { GradientCase } from '../gradient-check.ts';
-import { distinct, fed, ints, nonZero, uniform } from './inputs.ts';
+import { at, distinct, fed, ints, nonZero, uniform } from './inputs.ts';
 
 const shape = [2, 3, 2];
 
@@ -24,4 +24,11 @@ export const reduceCases: GradientCase[] = [
   ...reductions('ReduceL1', nonZero),
   ...reductions('ReduceLogSum', (shape) => uniform(shape, 0.3, 2)),
   ...reductions('ReduceLogSumExp', nonZero),
+  ...reductions('ReduceProd', nonZero),
+  {
+    op: 'ReduceProd',
+    attributes: { keepdims: 0 },
+    inputs: [at([2, 3], [0, 2, -1, 0, 0, 3]), ints([1])],
+    note: 'zeros',
+  },
 ];
