@@ -81,14 +81,23 @@ function repeatHeads(c: LowerContext, x: string, groups: number): string {
   return c.op('Reshape', [stretched, c.ints([0, heads, -1, knownDim(c, x, -1, 'the head size')])]);
 }
 
-/** [S, T]: keys up to the query's own place, which is `past` keys further on. A window hides keys that lie further back. */
+/**
+ * [S, T]: keys up to the query's own place, which is `past` keys further on: a scalar, or [B, 1, 1, 1], which makes it
+ * [B, 1, S, T]. A window hides keys that lie further back.
+ */
 export function causal(c: LowerContext, q: string, k: string, past: string | null, window = -1): string {
-  const rows = c.op('Unsqueeze', [count(c, lengthOf(c, q, 2), past), c.ints([1])]);
+  const column = c.op('Unsqueeze', [count(c, lengthOf(c, q, 2)), c.ints([1])]);
+  const rows = past === null ? column : c.op('Add', [column, past]);
   const columns = count(c, lengthOf(c, k, 2));
   const before = c.op('LessOrEqual', [columns, rows]);
   if (window <= 0) return before;
   const near = c.op('Greater', [columns, c.op('Sub', [rows, c.builder.constant('int64', window)])]);
   return c.op('And', [before, near]);
+}
+
+/** [B, 1, 1, T]: the first keys of each row, of which there are `lengths` [B], int64. */
+export function firstKeys(c: LowerContext, k: string, lengths: string): string {
+  return c.op('Less', [count(c, lengthOf(c, k, 2)), c.op('Unsqueeze', [lengths, c.ints([1, 2, 3])])]);
 }
 
 /** Keys or values behind those of the past, where there are any. */

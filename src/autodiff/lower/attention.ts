@@ -1,8 +1,8 @@
 /** Attention of ONNX, since opset 23. */
 import { floatAttribute, intAttribute } from '../../onnx/ir.ts';
 import { unsupported } from '../../ops/shared.ts';
-import { attend, causal, pastLength, withPast } from './attend.ts';
-import { joinHeads, splitHeads } from './heads.ts';
+import { attend, causal, firstKeys, pastLength, withPast } from './attend.ts';
+import { joinHeads, lengthOf, splitHeads } from './heads.ts';
 import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 function attention(c: LowerContext): string[] {
@@ -14,6 +14,9 @@ function attention(c: LowerContext): string[] {
   const v = withPast(c, c.input(5), headsOf(2, 'kv_num_heads'));
   const mask = c.input(3);
   const truth = mask !== null && c.builder.type(mask).dtype === 'bool';
+  // Keys and values are a whole cache, of which each row has filled so many places: its queries are the last of them.
+  const filled = c.input(6);
+  const before = filled === null ? pastLength(c, c.input(4)) : beforeQueries(c, q, filled);
   const { y, stages } = attend(c, {
     q,
     k,
@@ -21,14 +24,20 @@ function attention(c: LowerContext): string[] {
     biases: mask === null || truth ? [] : [mask],
     allowed: [
       ...(truth ? [mask!] : []),
-      ...(intAttribute(c.node, 'is_causal', 0) === 1 ? [causal(c, q, k, pastLength(c, c.input(4)))] : []),
+      ...(filled === null ? [] : [firstKeys(c, k, filled)]),
+      ...(intAttribute(c.node, 'is_causal', 0) === 1 ? [causal(c, q, k, before)] : []),
     ],
     scale: floatAttribute(c.node, 'scale', 0),
     softcap: floatAttribute(c.node, 'softcap', 0),
     // Without a mask every query sees its own key at least.
-    blind: mask === null ? 'even' : 'zero',
+    blind: mask === null && filled === null ? 'even' : 'zero',
   });
   return [flat ? joinHeads(c, y) : y, k, v, c.node.outputs[3] ? stages[scoreStage(c)]! : ''];
+}
+
+/** Keys in front of the queries of each row, [B, 1, 1, 1]; negative where there are more queries than keys. */
+function beforeQueries(c: LowerContext, q: string, filled: string): string {
+  return c.op('Unsqueeze', [c.op('Sub', [filled, lengthOf(c, q, 2)]), c.ints([1, 2, 3])]);
 }
 
 /** Which of the stages output 3 is. */
@@ -52,8 +61,7 @@ export const attentionLowerings: LoweredOp[] = [
       // Everything is computed in float32 on a CPU; elsewhere this says float32 or less.
       softmax_precision: read,
     },
-    // Not nonpad_kv_seqlen, since opset 24.
-    inputs: 6,
+    inputs: 7,
     lower: attention,
   },
 ];

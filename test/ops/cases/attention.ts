@@ -116,6 +116,9 @@ const onnxCases: GradientCase[] = [
   onnx([active([2, 4, 3, 2], [0, 2]), cache(3), cache(3)], {}, { note: 'grouped' }),
   onnx([cache(2), cache(2), cache(2), null, cache(3), cache(3)], {}, { outputs: 3, note: 'past' }),
   onnx([cache(2), cache(2), cache(2), null, cache(3), cache(3)], { is_causal: 1 }, { outputs: 3, note: 'past' }),
+  onnx([cache(3), cache(4), cache(4), null, null, null, fed(ints([2, 4]))], {}, { note: 'filled part of a cache', opset: 24 }),
+  onnx([cache(2), cache(4), cache(4), active([2, 4]), null, null, fed(ints([3, 4]))], { is_causal: 1 }, { note: 'filled part of a cache', opset: 24 }),
+  onnx([cache(3), cache(4), cache(4), null, null, null, fed(ints([2, 3]))], { is_causal: 1 }, { note: 'more queries than keys', opset: 24 }),
   ...scores,
 ]; // biome-ignore format: a table
 
