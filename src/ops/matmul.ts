@@ -3,7 +3,7 @@ import { type Dim, unknownDim } from '../onnx/dim.ts';
 import { floatAttribute, intAttribute, type Node } from '../onnx/ir.ts';
 import { broadcastShapes, type TensorType, typeOf } from '../onnx/types.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
-import { castLike, required, unsupported } from './shared.ts';
+import { castLike, required } from './shared.ts';
 
 /** Shape of a product whose operands may be transposed; element type of the left one. */
 export function productShape(
@@ -24,8 +24,23 @@ export function productShape(
 }
 
 const matmulInfer: Infer = (node, inputs) => productShape(node, inputs, false, false);
-const fusedInfer: Infer = (node, inputs) =>
-  productShape(node, inputs, intAttribute(node, 'transA', 0) === 1, intAttribute(node, 'transB', 0) === 1);
+const fusedInfer: Infer = (node, inputs) => {
+  const operands = [0, 1].map((i) => {
+    const type = required(node, inputs, i);
+    return type.shape !== null && rowsLead(node, i) ? typeOf(type.dtype, rowsMoved(type.shape)) : type;
+  });
+  return productShape(node, operands, intAttribute(node, 'transA', 0) === 1, intAttribute(node, 'transB', 0) === 1);
+};
+
+/** Whether the axis of the rows of operand i, or that of its columns where it is transposed, stands before its batch. */
+function rowsLead(node: Node, i: number): boolean {
+  return intAttribute(node, i === 0 ? 'transBatchA' : 'transBatchB', 0) === 1;
+}
+
+/** A list by axis with the leading one moved to the place before the last. */
+function rowsMoved<T>(axes: readonly T[]): T[] {
+  return [...axes.slice(1, -1), axes[0]!, axes.at(-1)!];
+}
 
 /** alpha · op(a) · op(b) on the last two axes, batches broadcast. */
 export function fusedMatMul(
@@ -104,8 +119,14 @@ function betaScalar(c: VjpContext, beta: number): string {
   return castLike(c.builder, c.builder.constant('float32', beta), c.gradient(0));
 }
 
-function transposedProductVjp(c: VjpContext, transA: boolean, transB: boolean, alpha: number): string[] {
-  const [a, b, dy] = [c.input(0), c.input(1), c.gradient(0)];
+function transposedProductVjp(
+  c: VjpContext,
+  transA: boolean,
+  transB: boolean,
+  alpha: number,
+  [a, b]: [string, string] = [c.input(0), c.input(1)],
+): [string, string] {
+  const dy = c.gradient(0);
   return [
     transA
       ? fusedMatMul(c, b, dy, { transA: transB, transB: true, alpha })
@@ -117,12 +138,27 @@ function transposedProductVjp(c: VjpContext, transA: boolean, transB: boolean, a
 }
 
 const fusedVjp: Vjp = (c) => {
-  const moved = ['transBatchA', 'transBatchB'].find((name) => intAttribute(c.node, name, 0) === 1);
-  if (moved !== undefined) throw unsupported(c.node, `has ${moved}, which has no gradient rule`);
   const transA = intAttribute(c.node, 'transA', 0) === 1;
   const transB = intAttribute(c.node, 'transB', 0) === 1;
-  return transposedProductVjp(c, transA, transB, floatAttribute(c.node, 'alpha', 1));
+  const alpha = floatAttribute(c.node, 'alpha', 1);
+  const operands: [string, string] = [batchFirst(c, 0), batchFirst(c, 1)];
+  return transposedProductVjp(c, transA, transB, alpha, operands).map((gradient, i) => rowsFirst(c, i, gradient));
 };
+
+function axesOf(c: VjpContext, i: number): number[] {
+  return c.builder.shape(c.input(i)).map((_, axis) => axis);
+}
+
+function batchFirst(c: VjpContext, i: number): string {
+  if (!rowsLead(c.node, i)) return c.input(i);
+  return c.builder.op('Transpose', [c.input(i)], { perm: rowsMoved(axesOf(c, i)) });
+}
+
+function rowsFirst(c: VjpContext, i: number, gradient: string): string {
+  if (!rowsLead(c.node, i)) return gradient;
+  const order = rowsMoved(axesOf(c, i));
+  return c.builder.op('Transpose', [gradient], { perm: order.map((_, axis) => order.indexOf(axis)) });
+}
 
 const gemmInfer: Infer = (node, inputs) => {
   const a = required(node, inputs, 0);
@@ -136,5 +172,8 @@ const gemmInfer: Infer = (node, inputs) => {
 export const matmulOps: Op[] = [
   { name: 'MatMul', opsets: [11, 13], infer: matmulInfer, vjp: matmulVjp },
   { name: 'Gemm', opsets: [11, 13], infer: gemmInfer, vjp: gemmVjp },
-  { name: 'FusedMatMul', domain: 'com.microsoft', opsets: [1], infer: fusedInfer, vjp: fusedVjp },
+  // TransposeMatMul is an older name of it.
+  ...['FusedMatMul', 'TransposeMatMul'].map(
+    (name): Op => ({ name, domain: 'com.microsoft', opsets: [1], infer: fusedInfer, vjp: fusedVjp }),
+  ),
 ];

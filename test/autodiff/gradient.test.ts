@@ -189,24 +189,19 @@ test('a fully masked row behind a NaN guard gets gradient 0 instead of NaN', asy
 
 /** A variant that a rule does not cover must never give a gradient that is merely wrong. */
 const uncovered: [string, Partial<Node>, Dim[], number][] = [
-  ['ScatterND', { attributes: attributesOf({ reduction: 'mul' }), inputs: ['x', 'index', 'update'] }, [4], 1],
-  ['ScatterElements', { attributes: attributesOf({ reduction: 'max' }), inputs: ['x', 'places', 'update'] }, [4], 1],
-  ['Einsum', { attributes: attributesOf({ equation: 'ii->i' }), inputs: ['x'] }, [2, 2], 1],
-  ['Conv', { attributes: attributesOf({ auto_pad: 'SAME_UPPER' }), inputs: ['x', 'kernel'] }, [1, 1, 5], 1],
-  ['Mod', { attributes: attributesOf({ fmod: 1 }), inputs: ['x', 'x'] }, [4], 1],
+  ['ScatterND', { attributes: attributesOf({ reduction: 'median' }), inputs: ['x', 'index', 'update'] }, [4], 1],
   [
-    'FusedMatMul',
-    { domain: 'com.microsoft', attributes: attributesOf({ transBatchA: 1 }), inputs: ['x', 'x'] },
-    [2, 2, 2],
+    'Conv',
+    { attributes: attributesOf({ auto_pad: 'SAME_UPPER', strides: [2] }), inputs: ['x', 'kernel'] },
+    [1, 1, symbol('length')],
     1,
   ],
-  ['ReduceProd', { inputs: ['x'] }, [4], 1],
 ];
 
 for (const [op, rest, shape, outputs] of uncovered) {
   test(`${op} in a variant without a rule is refused by name`, () => {
     const builder = start({ x: shape });
-    const constants = { update: [1, 2], scale: [1, 1] };
+    const constants = { update: [1, 2] };
     for (const [name, values] of Object.entries(constants)) {
       builder.graph.initializers.set(name, tensorOf('float32', [2], values));
       builder.types.set(name, typeOf('float32', [2]));
@@ -215,8 +210,6 @@ for (const [op, rest, shape, outputs] of uncovered) {
     builder.types.set('kernel', typeOf('float32', [1, 1, 2]));
     builder.graph.initializers.set('index', tensorOf('int64', [2, 1], [0, 2]));
     builder.types.set('index', typeOf('int64', [2, 1]));
-    builder.graph.initializers.set('places', tensorOf('int64', [2], [0, 2]));
-    builder.types.set('places', typeOf('int64', [2]));
     const names = Array.from({ length: outputs }, (_, i) => `y${i}`);
     builder.append({ op, domain: '', name: 'odd', inputs: [], outputs: names, attributes: new Map(), ...rest });
     assert.throws(

@@ -68,4 +68,21 @@ export const matmulCases: GradientCase[] = [
     note: 'broadcast',
     precision: 'float32',
   },
+  {
+    op: 'TransposeMatMul',
+    domain: 'com.microsoft',
+    attributes: { transA: 1, transB: 0 },
+    inputs: [uniform([3, 2]), uniform([3, 4])],
+    precision: 'float32',
+  },
+  ...transposes.map(
+    ({ transA, transB }): GradientCase => ({
+      op: 'FusedMatMul',
+      domain: 'com.microsoft',
+      attributes: { transA, transB, transBatchA: 1, transBatchB: transB },
+      inputs: [uniform(transA ? [4, 2, 3, 5] : [5, 2, 3, 4]), uniform(transB ? [2, 2, 3, 4] : [2, 3, 4, 2])],
+      note: 'rows before the batch',
+      precision: 'float32',
+    }),
+  ),
 ];
