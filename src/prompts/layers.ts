@@ -75,7 +75,11 @@ export function lstm(
   return rows;
 }
 
-/** One direction, unrolled: the input products of all steps are one product, the recurrence goes step by step. */
+/**
+ * One direction, unrolled: the input products of all steps are one product, the recurrence goes step by step. The state
+ * of zeros before the first row adds nothing and is left out, unless that row is the only one: its recurrent weight
+ * would have no gradient then, where PyTorch's is zero.
+ */
 function lstmDirection(builder: GraphBuilder, name: string, end: string, n: number, hidden: number, x: string): string {
   const bias = builder.op('Add', [`${name}.bias_ih_${end}`, `${name}.bias_hh_${end}`]);
   const projected = builder.op('Add', [productT(builder, x, `${name}.weight_ih_${end}`), bias]);
@@ -86,7 +90,8 @@ function lstmDirection(builder: GraphBuilder, name: string, end: string, n: numb
   const states: string[] = [];
   let state: { h: string; c: string } | null = null;
   for (const t of order) {
-    const recurrent = state === null ? null : productT(builder, state.h, `${name}.weight_hh_${end}`);
+    const before = state?.h ?? (n === 1 ? zeroRow(builder, hidden) : null);
+    const recurrent = before === null ? null : productT(builder, before, `${name}.weight_hh_${end}`);
     const gates = recurrent === null ? steps[t]! : builder.op('Add', [steps[t]!, recurrent]);
     const [i, f, g, o] = builder.emit('Split', [gates, sizes], { axis: 1 }, { outputs: 4 });
     const update = builder.op('Mul', [builder.op('Sigmoid', [i!]), builder.op('Tanh', [g!])]);
@@ -97,6 +102,10 @@ function lstmDirection(builder: GraphBuilder, name: string, end: string, n: numb
     state = { h, c };
   }
   return n === 1 ? states[0]! : builder.op('Concat', states, { axis: 0 });
+}
+
+function zeroRow(builder: GraphBuilder, width: number): string {
+  return builder.op('ConstantOfShape', [builder.constant('int64', [1, width])]);
 }
 
 function ones(builder: GraphBuilder, count: number): string {
