@@ -58,13 +58,16 @@ export function createCompletion(
   let shown = 0;
   let reported = 0;
 
-  function emit(finish: Piece['finish']): void {
+  /** `cut`: a stop string ended the text, and tokens may lie behind it. */
+  function emit(finish: Piece['finish'], cut = false): void {
     const released = text.release(finish !== null);
     if (released === '' && finish === null) return;
     shown += released.length;
     const offsets = text.offsets();
     const from = reported;
-    while (reported < choices.length && offsets[reported]! < shown) reported++;
+    // Tokens without a text of their own, like half characters, are told with what follows them.
+    const all = finish !== null && !cut;
+    while (reported < choices.length && (all || offsets[reported]! < shown)) reported++;
     const logprobs = options.logprobs === null ? null : report(tokenizer, choices.slice(from, reported), offsets, from);
     onPiece({ text: released, logprobs, finish });
   }
@@ -78,7 +81,7 @@ export function createCompletion(
     choices.push(choice);
     const stopped = text.push(choice.token);
     const finish = stopped ? 'stop' : choices.length === options.maxTokens ? 'length' : null;
-    emit(finish);
+    emit(finish, stopped);
     return finish === null ? choice.token : null;
   }
 

@@ -92,3 +92,49 @@ test('classifications, and a base LM’s sentinel', async () => {
   const none = await server.post('/v1/fill_mask', { model: 't5', inputs: { text: 'no mark' } });
   assert.match(none.body.error.message, /0 times <extra_id_0>/);
 });
+
+interface Answered {
+  choices: { text: string; finish_reason: string; logprobs: { tokens: string[]; token_logprobs: number[]; text_offset: number[] } | null }[]; // biome-ignore format: short
+  usage: { completion_tokens: number };
+}
+
+async function complete(body: object): Promise<Answered> {
+  const { status, body: answer } = await server.post('/v1/completions', {
+    model: 't5',
+    prompt: 'the capital of',
+    ...body,
+  });
+  assert.equal(status, 200, JSON.stringify(answer));
+  return answer;
+}
+
+test('every option of completions, on texts of different lengths in one batch', async () => {
+  const sampled = { max_tokens: 20, temperature: 2, seed: 3 };
+  const [whole] = (await complete(sampled)).choices;
+  assert.deepEqual((await complete(sampled)).choices, [whole]);
+  assert.notEqual((await complete({ ...sampled, seed: 4 })).choices[0]!.text, whole!.text);
+  const words = whole!.text.split(' ');
+  assert.ok(words.length > 5);
+
+  const [first] = (await complete({ ...sampled, prompt: ['the capital of', 'Norway is the capital of the Oslo'] }))
+    .choices;
+  assert.equal(first!.text, whole!.text);
+
+  const stop = words.find((word, i) => i > 0 && words.indexOf(word) === i)!;
+  const stopped = await complete({ ...sampled, stop: [stop] });
+  assert.equal(stopped.choices[0]!.text, whole!.text.slice(0, whole!.text.indexOf(stop)));
+  assert.equal(stopped.choices[0]!.finish_reason, 'stop');
+
+  const narrow = await complete({ ...sampled, top_p: 1e-6 });
+  assert.equal(narrow.choices[0]!.text, (await complete({ max_tokens: 20, temperature: 0 })).choices[0]!.text);
+
+  const told = (await complete({ ...sampled, logprobs: 2 })).choices[0]!.logprobs!;
+  assert.deepEqual(told.tokens, words);
+  assert.ok(told.token_logprobs.every((one) => one <= 0));
+  for (const [i, at] of told.text_offset.entries()) assert.ok(whole!.text.slice(at).trimStart().startsWith(words[i]!));
+
+  const { body: events } = await server.post('/v1/completions', { model: 't5', prompt: 'the capital of', ...sampled, stream: true }); // biome-ignore format: one call
+  const pieces = String(events).split('\n\n').filter((one) => one.startsWith('data: {')).map((one) => JSON.parse(one.slice(6))); // biome-ignore format: one line
+  assert.equal(pieces.map((piece) => piece.choices[0].text).join(''), whole!.text);
+  assert.ok(pieces.length > 10);
+});

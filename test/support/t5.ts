@@ -13,13 +13,16 @@ const scratch = mkdtempSync(join(tmpdir(), 'ptuned-seq2seq-'));
 process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
 
 const vocabulary = ['<pad>', '</s>', '<unk>', 'the', 'capital', 'of', 'is', 'Oslo', 'Norway'];
+const vocabularySize = 48;
 
 let copies = 0;
-/** A folder with the LM and a word-level tokenizer that has these special tokens besides. */
+/** A folder with the LM and a word-level tokenizer that has these special tokens besides, and a word for every other id. */
 export function t5Folder(more: readonly string[], config: object = {}): string {
   const folder = join(scratch, `t5-${copies++}`);
   cpSync(t5Fixture, folder, { recursive: true });
-  const vocab = Object.fromEntries([...vocabulary, ...more].map((token, id) => [token, id]));
+  const words = [...vocabulary, ...more];
+  while (words.length < vocabularySize) words.push(`word${words.length}`);
+  const vocab = Object.fromEntries(words.map((token, id) => [token, id]));
   const added = ['<pad>', '</s>', '<unk>', ...more].map((content) => ({ id: vocab[content], content, special: true, single_word: false, lstrip: false, rstrip: false, normalized: false })); // biome-ignore format: one record
   const single = [{ Sequence: { id: 'A', type_id: 0 } }, { SpecialToken: { id: '</s>', type_id: 0 } }];
   const special_tokens = { '</s>': { id: '</s>', ids: [1], tokens: ['</s>'] } };
