@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EncoderType } from '../../src/prompts/schema.ts';
 import { charts } from './chart.ts';
 import { type Publishing, publish } from './document.ts';
+import { type GenerateCase, measureGeneration } from './generate.ts';
 import { growthPanels, growthReport, measureGrowth } from './growth.ts';
 import { type InferResult, measureInference } from './infer.ts';
 import { inferReport } from './infer-report.ts';
@@ -102,6 +103,21 @@ async function growth(options: Publishing & { threads: number; steps: number; ro
   publish(options, 'growth', { machine, all }, `${describeMachine(machine)}.\n\n${text}`, charts(growthPanels(all)));
 }
 
+type GenerateOptions = Omit<GenerateCase, 'folder'>;
+
+async function generate(folder: string, options: GenerateOptions): Promise<void> {
+  const { rows, length, tokens, cached, whole, ratio } = await measureGeneration({ ...options, folder });
+  const ms = (one: typeof cached) => `${one.minimum.toFixed(0)} / ${one.median.toFixed(0)} ms`;
+  console.log(
+    [
+      `${tokens} tokens behind ${rows} texts of ${length} tokens, least / median of ${options.rounds} rounds in turns:`,
+      `  from the decoder's cache              ${ms(cached)}`,
+      `  the whole decoder for each token      ${ms(whole)}`,
+      `  ratio                                 ${ratio.minimum.toFixed(2)} / ${ratio.median.toFixed(2)}`,
+    ].join('\n'),
+  );
+}
+
 const program = new Command('bench').description('how fast this is, and how near to what the machine can do');
 const publishing = (command: Command) =>
   command
@@ -137,5 +153,15 @@ publishing(program.command('growth').description('how cost grows with batch, len
   .option('--steps <count>', 'counted steps of each case', count, 5)
   .option('--rows <count>', 'largest data file', count, 1_000_000)
   .action(growth);
+
+program
+  .command('generate <folder>')
+  .description('an encoder-decoder LM of your own: generation from its cache and without, in turns')
+  .option('--rows <count>', 'texts', count, 8)
+  .option('--length <tokens>', 'tokens of the longest text', count, 32)
+  .option('--tokens <count>', 'tokens generated for each', count, 32)
+  .option('--rounds <count>', 'rounds', count, 5)
+  .option('--threads <count>', 'threads of onnxruntime', count, 2)
+  .action(generate);
 
 await program.parseAsync();
