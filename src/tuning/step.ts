@@ -2,7 +2,7 @@
 import { PtunedError } from '../errors.ts';
 import type { LmBatch, Trainer } from '../lm/types.ts';
 import type { Parameters, PromptEncoder } from '../prompts/types.ts';
-import { clipByNorm } from './clip.ts';
+import { clipByNorm, globalNorm } from './clip.ts';
 import { type LossScale, scaledWeights, unscale } from './loss-scale.ts';
 import type { Optimizer } from './optimizers/registry.ts';
 
@@ -23,7 +23,7 @@ export interface StepOptions {
 /**
  * Updates `parameters` in place from one batch. Returns the mean cross-entropy before the update, the gradient's norm
  * before clipping (0 for a step left out because the scaled gradient overflowed), and how many jobs shared the LM's step.
- * Throws loss_not_finite when loss or norm is NaN or infinite; the parameters are then worthless.
+ * Throws loss_not_finite when loss or norm is NaN or infinite; nothing is updated then.
  */
 export async function trainStep(
   { trainer, encoder, optimizer }: StepParts,
@@ -40,10 +40,9 @@ export async function trainStep(
   if (!Number.isFinite(loss)) throw lossNotFinite('training loss', loss, step, learningRate);
   if (lossScale !== null && !unscale(lossScale, gradient)) return { loss, gradientNorm: 0, jobs };
   const gradients = await encoder.gradient(parameters, gradient);
-  const before = gradientClip === null ? null : clipByNorm(gradients, gradientClip);
-  const updated = optimizer.update(parameters, gradients, learningRate);
-  const gradientNorm = before ?? updated;
+  const gradientNorm = gradientClip === null ? globalNorm(gradients) : clipByNorm(gradients, gradientClip);
   if (!Number.isFinite(gradientNorm)) throw lossNotFinite('gradient norm', gradientNorm, step, learningRate);
+  optimizer.update(parameters, gradients, learningRate);
   return { loss, gradientNorm, jobs };
 }
 

@@ -2,7 +2,6 @@
 import { PtunedError } from '../../errors.ts';
 import { fits, type Gradients } from '../../prompts/gradients.ts';
 import type { Parameters } from '../../prompts/types.ts';
-import { globalNorm } from '../clip.ts';
 import { adam } from './adam.ts';
 import { adamw } from './adamw.ts';
 import { createPlaces, type Place, type UpdateConstants } from './memory.ts';
@@ -43,10 +42,9 @@ export interface Optimizer {
   readonly state: OptimizerState;
   /**
    * One update of all parameters; `gradients` has the parameters' names and sizes. The first moves parameters and moments to
-   * where it updates them: their arrays are others from then on. Returns the L2 norm of all gradients together: NaN or
-   * Infinity when any element was.
+   * where it updates them: their arrays are others from then on.
    */
-  update(parameters: Parameters, gradients: Gradients, learningRate: number): number;
+  update(parameters: Parameters, gradients: Gradients, learningRate: number): void;
 }
 
 /** Moments of zero for every parameter. */
@@ -78,9 +76,7 @@ export function createOptimizer(name: OptimizerName, state: OptimizerState, opti
         correction: 1 / Math.sqrt(1 - beta2 ** step),
         epsilon,
       };
-      const norm = globalNorm(gradients);
       for (const [key, place] of places) place.update(gradients.get(key)!, constants);
-      return norm;
     },
   };
 }

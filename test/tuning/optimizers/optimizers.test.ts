@@ -38,8 +38,7 @@ for (const [index, reported] of reference.cases.entries()) {
         { totalSteps: 12, stepsPerEpoch: reported.steps_per_epoch },
       );
       assert.ok(Math.abs(rate / reported.rates[step]! - 1) < 1e-12);
-      const norm = optimizer.update(parameters, named(gradients), rate);
-      assert.ok(Math.abs(norm / globalNorm(named(gradients)) - 1) < 1e-12);
+      optimizer.update(parameters, named(gradients), rate);
     }
     assert.equal(optimizer.state.step, 12);
     for (const [k, expected] of reported.final.entries()) {
@@ -61,12 +60,10 @@ for (const expected of reference.clip) {
 
 test('a NaN or Infinity anywhere shows in the norm', () => {
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
-    const parameters = parametersOf(reference.initial);
     const gradients = named(reference.gradients[0]!);
     gradients.get('p1')![4] = bad;
     assert.ok(!Number.isFinite(globalNorm(gradients)));
-    const optimizer = createOptimizer('adam', initialOptimizerState(parameters), { weightDecay: 0 });
-    assert.ok(!Number.isFinite(optimizer.update(parameters, gradients, 1e-3)));
+    assert.ok(!Number.isFinite(clipByNorm(gradients, 1)));
   }
 });
 
