@@ -148,7 +148,7 @@ export function gradientPathOf(lm: Inspected): GradientPath {
 }
 
 /** {@link gradientPathOf}. @throws PtunedError unsupported_op listing every op without a rule */
-export function checkRules(lm: Inspected): GradientPath {
+function checkRules(lm: Inspected): GradientPath {
   const path = gradientPathOf(lm);
   const { missing } = path;
   if (missing.size > 0) {

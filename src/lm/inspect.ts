@@ -64,7 +64,7 @@ export function inspectDirectory(directory: string, options: InspectOptions = {}
   };
 }
 
-export function readConfigJson(directory: string): LmConfig {
+function readConfigJson(directory: string): LmConfig {
   const path = join(directory, 'config.json');
   if (!existsSync(path))
     throw new PtunedError(
