@@ -1,7 +1,7 @@
 /** The graphs an encoder-decoder LM answers with: its encoder, and its decoder behind it. */
 import { assemble, type LmGraph } from './assemble.ts';
 import { feeds, targetInput } from './feeds.ts';
-import { focusAtTargets } from './focus.ts';
+import { atTokens } from './focus.ts';
 import { asFloat32, finish, type Program, targetsOf } from './programs.ts';
 
 /** ids, mask, slots, table -> what the encoder hands to the decoder [batch, sequence, hidden]. */
@@ -29,7 +29,7 @@ export function decoderProgram(lm: LmGraph, encoded: string, presents: readonly 
   graph.nodes = graph.nodes.filter((node) => !node.outputs.includes(handed));
   graph.inputs.push({ name: handed, ...builder.type(handed) });
   targetInput(builder, feeds.targets);
-  const read = asFloat32(builder, focusAtTargets(builder, logits, targetsOf(builder)));
+  const read = asFloat32(builder, atTokens(builder, logits, targetsOf(builder)));
   const named = new Map(presents.map((name) => [name, nameOf(name)]));
   return { ...finish(lm, builder, [read, ...named.values()]), logits: read, encoded: handed, presents: named };
 }

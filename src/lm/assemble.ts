@@ -14,6 +14,7 @@ import { inferNode } from '../ops/registry.ts';
 import { castTo } from '../ops/shared.ts';
 import { batch, decoderSequence, feeds, idsInput, idsRead, sequence, tableRows } from './feeds.ts';
 import { type PrefixValues, prefixValues } from './prefix.ts';
+import { type Spliced, splice } from './splice.ts';
 
 export interface LmGraph {
   /** Canonical form. */
@@ -42,6 +43,8 @@ export interface Assembled {
   builder: GraphBuilder;
   /** [batch, sequence, vocabulary], the decoder's sequence where there is a decoder. */
   logits: string;
+  /** Where the table enters, null where it stands before every row. */
+  spliced: Spliced | null;
   /** A value of the LM's graph in the builder. */
   nameOf(name: string): string;
 }
@@ -76,6 +79,7 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   for (const input of lm.inputs) renamed.set(input.name, inputValue(builder, lm, input, { cached, prefix }));
 
   const slots = prefix === null ? followSlots(builder, lm, renamed) : null;
+  let spliced = null as Spliced | null;
   replay(builder, lm.model.graph, {
     renamed,
     lower: () => options.lower ?? true,
@@ -84,13 +88,14 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
       slots?.follow(node);
       if (slots === null || !node.outputs.includes(lm.embedding.output)) return;
       const embedding = renamed.get(lm.embedding.output) ?? lm.embedding.output;
-      renamed.set(lm.embedding.output, splice(builder, embedding, slots.at(lm.embedding.ids)));
+      spliced = splice(builder, embedding, slots.at(lm.embedding.ids));
+      renamed.set(lm.embedding.output, spliced.value);
     },
   });
   const nameOf = (name: string) => renamed.get(name) ?? name;
   const logits = nameOf(lm.logits);
   settleLogits(builder, logits);
-  return { builder, logits, nameOf };
+  return { builder, logits, spliced, nameOf };
 }
 
 /** Slots take the way of the ids to the lookup, so that they have the place of each id there. */
@@ -198,22 +203,6 @@ function emptyPast(builder: GraphBuilder, declared: ValueInfo): string {
   const rows = builder.op('Shape', [feeds.ids], { start: 0, end: 1 });
   const dims = builder.op('Concat', [rows, builder.constant('int64', rest)], { axis: 0 });
   return builder.op('ConstantOfShape', [dims], { value: { tensor: tensorOf(declared.dtype, [1], [0]) } });
-}
-
-/**
- * Where(slot ≥ 0, table[slot], embedding), with `slots` of the shape the embedding has before its last axis. The rows
- * are picked by a product with a one-hot selector, so that the table's gradient is one product too and needs no scatter.
- */
-function splice(builder: GraphBuilder, embedding: string, slots: string): string {
-  const type = builder.type(embedding);
-  const column = builder.op('Unsqueeze', [slots, builder.constant('int64', [-1])]);
-  const rows = builder.op('Shape', [feeds.table], { start: 0, end: 1 });
-  const zero = builder.constant('int64', 0);
-  const range = builder.op('Range', [zero, builder.op('Squeeze', [rows]), builder.constant('int64', 1)]);
-  builder.types.set(range, typeOf('int64', [tableRows]));
-  const selector = builder.op('Cast', [builder.op('Equal', [column, range])], { to: 1 });
-  const picked = castTo(builder, builder.op('MatMul', [selector, feeds.table]), type.dtype);
-  return builder.op('Where', [builder.op('GreaterOrEqual', [column, zero]), picked, embedding]);
 }
 
 /** A known dimension as an int64 [1] value made from the ids' shapes alone, so that no activation is kept for its shape. */

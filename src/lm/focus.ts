@@ -1,6 +1,7 @@
 /**
- * Reads logits only where they are needed. Everything after the last mixing of positions (output projection, MLP, final
- * norm, head) is position-wise: it is repeated for the target positions alone, and the full-length original falls away.
+ * Computes values only at the tokens where they are needed. Everything between the last mixing of positions and the logits
+ * (output projection, MLP, final norm, head) is position-wise: it is repeated for the target positions alone, and the
+ * full-length original falls away. So it is between the first mixing and the embeddings in the gradient graph.
  */
 import { valuesRead } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
@@ -8,46 +9,46 @@ import type { Node } from '../onnx/ir.ts';
 import { feeds, idsRead } from './feeds.ts';
 import { isPositionWise, type Layout, layoutOf, repeatNode, type Tokens } from './position-wise.ts';
 
-/** How targets are picked from the tokens that values carry, and what a reshape calls them: [batch, 1] or [1, batch]. */
-export interface TargetChoice {
+/** How tokens are picked from those that values carry, and what a reshape calls the picked ones: [-1, 1] or [1, -1]. */
+export interface TokenChoice {
   tokens: Tokens;
   gather(value: string, layout: Layout): string;
   nested: readonly [number, number];
 }
 
 /** Targets of a batch whose values carry [batch, sequence] tokens. The targets are a feed that must be declared. */
-export function targetsInRows(builder: GraphBuilder, tokens: Tokens): TargetChoice {
+export function targetsInRows(builder: GraphBuilder, tokens: Tokens): TokenChoice {
   return { tokens, gather: (value, layout) => gatherTargets(builder, value, layout), nested: [-1, 1] };
 }
 
-/** `logits` [.., .., V] at the targets: [batch, 1, V] or [1, batch, V], as the choice has it. */
-export function focusAtTargets(builder: GraphBuilder, logits: string, choice: TargetChoice): string {
+/** `value` at the chosen tokens. The graph must hold nothing that its outputs do not need, or `value` does not. */
+export function atTokens(builder: GraphBuilder, value: string, choice: TokenChoice): string {
   const { tokens } = choice;
-  const focusable = focusableNodes(builder, logits, tokens);
+  const focusable = focusableNodes(builder, value, tokens);
   const producers = new Map<string, Node>();
   for (const node of focusable) for (const name of node.outputs) producers.set(name, node);
   const focused = new Map<string, string>();
 
-  const visit = (value: string): string => {
-    const found = focused.get(value);
+  const visit = (name: string): string => {
+    const found = focused.get(name);
     if (found !== undefined) return found;
-    const layout = layoutOf(builder, value, tokens);
-    const node = producers.get(value);
-    if (layout === null) return value;
+    const layout = layoutOf(builder, name, tokens);
+    const node = producers.get(name);
+    if (layout === null) return name;
     if (node === undefined) {
-      const gathered = choice.gather(value, layout);
-      focused.set(value, gathered);
+      const gathered = choice.gather(name, layout);
+      focused.set(name, gathered);
       return gathered;
     }
     const outputs = repeatNode(builder, node, tokens, visit, choice.nested);
-    for (const [i, name] of node.outputs.entries()) focused.set(name, outputs[i]!);
-    return focused.get(value)!;
+    for (const [i, output] of node.outputs.entries()) focused.set(output, outputs[i]!);
+    return focused.get(name)!;
   };
-  return visit(logits);
+  return visit(value);
 }
 
-/** Nodes that are position-wise and whose results only such nodes read, from the logits upwards. */
-function focusableNodes(builder: GraphBuilder, logits: string, tokens: Tokens): Set<Node> {
+/** Nodes that are position-wise and whose results only such nodes read, from `value` upwards. */
+function focusableNodes(builder: GraphBuilder, value: string, tokens: Tokens): Set<Node> {
   const readers = new Map<string, Node[]>();
   for (const node of builder.graph.nodes) {
     for (const name of valuesRead(node)) {
@@ -60,7 +61,7 @@ function focusableNodes(builder: GraphBuilder, logits: string, tokens: Tokens): 
   for (const node of [...builder.graph.nodes].reverse()) {
     const only = node.outputs.every((name) => {
       const list = readers.get(name) ?? [];
-      return name === logits ? list.length === 0 : list.length > 0 && list.every((reader) => focusable.has(reader));
+      return name === value ? list.length === 0 : list.length > 0 && list.every((reader) => focusable.has(reader));
     });
     if (only && isPositionWise(builder, node, tokens)) focusable.add(node);
   }

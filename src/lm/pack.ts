@@ -11,7 +11,7 @@ import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Vjp } from '../ops/op.ts';
 import { addAt } from '../ops/places.ts';
 import { batch, feeds, packedCount, sequence } from './feeds.ts';
-import type { TargetChoice } from './focus.ts';
+import type { TokenChoice } from './focus.ts';
 import {
   isPositionWise,
   isWeightProduct,
@@ -30,12 +30,14 @@ const copyCount = symbol('copies');
 export interface PackedGraph {
   /** The packed value that stands for one of the graph, or null where that is not packed. */
   find(value: string): string | null;
+  /** The packed value that stands for one of the graph; the latter where it carries no tokens that are packed. */
+  pack(value: string): string;
   /** Gradient rules of the nodes that pack and spread, by node name: cheaper than those of any Gather. */
   rules: ReadonlyMap<string, Vjp>;
 }
 
 /** A graph that computes every token. */
-export const unpacked: PackedGraph = { find: () => null, rules: new Map() };
+export const unpacked: PackedGraph = { find: () => null, pack: (value) => value, rules: new Map() };
 
 /** Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. */
 export function packTokens(builder: GraphBuilder): PackedGraph {
@@ -68,11 +70,11 @@ export function packTokens(builder: GraphBuilder): PackedGraph {
     for (const name of valuesRead(node)) if (waiting.delete(name)) spreadValue(builder, name, values.get(name)!, rules);
     builder.graph.nodes.push(node);
   }
-  return { find: (value) => values.get(value) ?? null, rules };
+  return { find: (value) => values.get(value) ?? null, pack: packedOf, rules };
 }
 
 /** Targets of a batch whose tokens are packed. */
-export const packedTargets = (builder: GraphBuilder): TargetChoice => ({
+export const packedTargets = (builder: GraphBuilder): TokenChoice => ({
   tokens: packed,
   gather(value, layout) {
     if (!builder.types.has(feeds.packedTargets)) builder.input(feeds.packedTargets, typeOf('int64', [batch]));

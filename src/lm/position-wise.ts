@@ -26,6 +26,7 @@ const elementwise = new Set([
   ...['LeakyRelu', 'Elu', 'Selu', 'Celu', 'PRelu', 'HardSigmoid', 'HardSwish', 'Softsign', 'Mish', 'Gelu', 'FastGelu'],
   ...['QuickGelu', 'BiasGelu', 'Cast', 'Sin', 'Cos', 'IsNaN', 'Not', 'Dropout'],
 ]);
+const weightProducts = new Set(['MatMul', 'FusedMatMul', 'Gemm']);
 const reductions = new Set(['ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin', 'ReduceL2', 'ReduceSumSquare']);
 
 /** How a value carries the tokens; null where it does not, or is not known to. */
@@ -65,6 +66,7 @@ export function isPositionWise(builder: GraphBuilder, node: Node, tokens: Tokens
   }
   switch (node.op) {
     case 'MatMul':
+    case 'FusedMatMul':
     case 'MatMulNBits':
       return carries(first) && rank > leading && isWeightProduct(builder, node);
     case 'Gemm':
@@ -97,8 +99,9 @@ export function isPositionWise(builder: GraphBuilder, node: Node, tokens: Tokens
 /** A product with a constant matrix: what costs most of a run. */
 export function isWeightProduct(builder: GraphBuilder, node: Node): boolean {
   if (node.op === 'MatMulNBits') return true;
-  if (node.op !== 'MatMul' && node.op !== 'Gemm') return false;
-  return intAttribute(node, 'transA', 0) === 0 && isConstantMatrix(builder, node.inputs[1]!);
+  if (!weightProducts.has(node.op)) return false;
+  const turned = ['transA', 'transBatchA', 'transBatchB'].some((name) => intAttribute(node, name, 0) === 1);
+  return !turned && isConstantMatrix(builder, node.inputs[1]!);
 }
 
 /** Broadcasts over tokens: its axes aligned with the leading ones are 1 or absent. */

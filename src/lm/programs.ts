@@ -1,7 +1,6 @@
 /** The graphs a frozen LM runs as: training step, scoring, prediction, embedding look-up. */
 
 import { checkGraph } from '../autodiff/check.ts';
-import { appendGradient } from '../autodiff/gradient.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
@@ -15,11 +14,12 @@ import { inferNode } from '../ops/registry.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
 import { batch, feeds, idsRead, targetInput } from './feeds.ts';
-import { focusAtTargets, targetsInRows } from './focus.ts';
+import { atTokens, targetsInRows } from './focus.ts';
 import { knownShapes } from './known-shapes.ts';
 import { type PackedGraph, packedTargets, packTokens, unpacked } from './pack.ts';
 import { tokensOf } from './position-wise.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
+import { tableGradient } from './splice.ts';
 
 export interface Program {
   model: Model;
@@ -38,7 +38,7 @@ const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record
  * batch each get 1 over the rows of their own job. A table in the past takes no slots.
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
-  const { builder, logits } = assemble(lm, { past: pastOf[place] });
+  const { builder, logits, spliced } = assemble(lm, { past: pastOf[place] });
   raiseOps(builder);
   const { logits: focused, packing } = logitsAtTargets(lm, builder, logits);
   targetInput(builder, feeds.labels);
@@ -49,8 +49,8 @@ export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptP
   prune(builder.graph);
   const weights = builder.input(feeds.weights, typeOf('float32', [batch, 1]));
   const seed = builder.op('Unsqueeze', [weights, builder.constant('int64', [-1])]);
-  const request = { seeds: new Map([[losses, seed]]), wrt: [feeds.table], rules: packing.rules };
-  const gradient = appendGradient(builder, request).get(feeds.table)!;
+  const request = { seeds: new Map([[losses, seed]]), rules: packing.rules };
+  const gradient = tableGradient(builder, spliced, packing, request);
   const loss = builder.op('ReduceMean', [losses], { keepdims: 0 });
   return finish(lm, builder, [loss, gradient, losses]);
 }
@@ -87,9 +87,9 @@ function logitsAtTargets(
   const found = packing.find(logits);
   if (found === null) {
     targetInput(builder, feeds.targets);
-    return { logits: focusAtTargets(builder, logits, targetsOf(builder)), packing };
+    return { logits: atTokens(builder, logits, targetsOf(builder)), packing };
   }
-  const focused = focusAtTargets(builder, found, packedTargets(builder));
+  const focused = atTokens(builder, found, packedTargets(builder));
   return { logits: builder.op('Transpose', [focused], { perm: [1, 0, 2] }), packing };
 }
 
