@@ -7,7 +7,7 @@ import { valuesRead } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import type { Node } from '../onnx/ir.ts';
 import { feeds, idsRead } from './feeds.ts';
-import { isPositionWise, type Layout, layoutOf, repeatNode, type Tokens } from './position-wise.ts';
+import { carrying, isPositionWise, type Layout, layoutOf, repeatNode, type Tokens } from './position-wise.ts';
 
 /** How tokens are picked from those that values carry, and what a reshape calls the picked ones: [-1, 1] or [1, -1]. */
 export interface TokenChoice {
@@ -32,11 +32,12 @@ export function atTokens(builder: GraphBuilder, value: string, choice: TokenChoi
   const visit = (name: string): string => {
     const found = focused.get(name);
     if (found !== undefined) return found;
-    const layout = layoutOf(builder, name, tokens);
     const node = producers.get(name);
+    const carried = carrying(builder, name, tokens);
+    const layout = layoutOf(builder, carried, tokens);
     if (layout === null) return name;
     if (node === undefined) {
-      const gathered = choice.gather(name, layout);
+      const gathered = choice.gather(carried, layout);
       focused.set(name, gathered);
       return gathered;
     }

@@ -13,6 +13,7 @@ import { addAt } from '../ops/places.ts';
 import { batch, feeds, packedCount, sequence } from './feeds.ts';
 import type { TokenChoice } from './focus.ts';
 import {
+  carrying,
   isPositionWise,
   isWeightProduct,
   layoutOf,
@@ -49,8 +50,9 @@ export function packTokens(builder: GraphBuilder): PackedGraph {
   const { nodes } = builder.graph;
   builder.graph.nodes = [];
   const packedOf = (value: string): string => {
-    if (layoutOf(builder, value, whole) === null) return value;
-    const found = values.get(value) ?? packValue(builder, value, rules);
+    const carried = values.has(value) ? value : carrying(builder, value, whole);
+    if (layoutOf(builder, carried, whole) === null) return value;
+    const found = values.get(value) ?? packValue(builder, carried, rules);
     values.set(value, found);
     return found;
   };

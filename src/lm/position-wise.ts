@@ -2,6 +2,7 @@
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, multiplyDims, sameDim } from '../onnx/dim.ts';
 import { attributesOf, intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
+import { batch, feeds } from './feeds.ts';
 
 /** The tokens that values carry: as two axes (nested), or as one of their product (flat). */
 export interface Tokens {
@@ -38,6 +39,27 @@ export function layoutOf(builder: GraphBuilder, value: string, tokens: Tokens): 
   return sameDim(shape[0]!, flat) ? 'flat' : null;
 }
 
+/** Whether a value [1, sequence, …] holds what every row has at a position: embeddings of positions, above all. */
+function spansRows(builder: GraphBuilder, value: string, { nested }: Tokens): boolean {
+  const shape = builder.types.get(value)?.shape ?? null;
+  if (shape === null || shape.length < 3 || !sameDim(nested[0], batch)) return false;
+  return shape[0] === 1 && sameDim(shape[1]!, nested[1]);
+}
+
+/** `value` itself, or, where it is the same for all rows, as one that carries the tokens. */
+export function carrying(builder: GraphBuilder, value: string, tokens: Tokens): string {
+  if (!spansRows(builder, value, tokens)) return value;
+  const rows = builder.op('Shape', [feeds.ids], { start: 0, end: 1 });
+  const ones = builder.constant(
+    'int64',
+    builder
+      .shape(value)
+      .slice(1)
+      .map(() => 1),
+  );
+  return builder.op('Expand', [value, builder.op('Concat', [rows, ones], { axis: 0 })]);
+}
+
 /** Axes of a value behind those that carry tokens. */
 export function trailing(builder: GraphBuilder, value: string, layout: Layout): Dim[] {
   return builder.shape(value).slice(leadingAxes(layout));
@@ -57,8 +79,9 @@ export function isPositionWise(builder: GraphBuilder, node: Node, tokens: Tokens
     const given = intAttribute(node, 'axis', fallback);
     return given < 0 ? given + rank : given;
   };
-  if (elementwise.has(node.op))
-    return node.inputs.every((name) => free(name) || (carries(name) && builder.shape(name).length === rank));
+  const aligned = (name: string) =>
+    builder.shape(name).length === rank && (carries(name) || spansRows(builder, name, tokens));
+  if (elementwise.has(node.op)) return node.inputs.every((name) => free(name) || aligned(name));
   if (reductions.has(node.op)) {
     const axes = (builder.types.get(node.inputs[1] ?? '')?.value ?? []) as number[];
     const inside = axes.length > 0 && axes.every((one) => (one < 0 ? one + rank : one) >= leading);
