@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { finalStatuses } from '../../jobs/contract.ts';
-import type { Job } from '../../jobs/jobs.ts';
+import type { Job, Jobs } from '../../jobs/jobs.ts';
 import type { App } from '../app.ts';
 import { errorBody, toPtunedError } from '../errors.ts';
 import { eventObject } from '../job-json.ts';
@@ -53,46 +53,48 @@ export function eventRoutes(v1: App, { jobs }: ApiServices): void {
         return { object: 'list' as const, data: page.data.map(eventObject), has_more: page.hasMore };
       }
       const since = request.headers['last-event-id']?.toString() ?? after;
-      if (since !== undefined && (await isOver(job, since))) return reply.code(204).send(null);
-      await stream(job, since, request, reply);
+      if (since !== undefined && (await isOver(jobs, job, since))) return reply.code(204).send(null);
+      const stop = new AbortController();
+      open.add(stop);
+      try {
+        await stream(jobs, { job, since, stop }, request, reply);
+      } finally {
+        open.delete(stop);
+      }
     },
   );
+}
 
-  /** Whether nothing can follow: a browser's EventSource comes back after every end, and only 204 stops it. */
-  async function isOver(job: Job, since: string): Promise<boolean> {
-    // A position that cannot be read is refused here, while the status can still say so.
-    await jobs.events(job.spec.id, { after: since, limit: 1 });
-    const newest = await jobs.events(job.spec.id, { limit: 1 });
-    return finalStatuses.includes(job.state.status) && newest.data[0]?.id === since;
-  }
+/** Whether nothing can follow: a browser's EventSource comes back after every end, and only 204 stops it. */
+async function isOver(jobs: Jobs, job: Job, since: string): Promise<boolean> {
+  // A position that cannot be read is refused here, while the status can still say so.
+  await jobs.events(job.spec.id, { after: since, limit: 1 });
+  const newest = await jobs.events(job.spec.id, { limit: 1 });
+  return finalStatuses.includes(job.state.status) && newest.data[0]?.id === since;
+}
 
-  /** Sends events until the job is final, the client goes or the service stops. */
-  async function stream(
-    job: Job,
-    since: string | undefined,
-    request: FastifyRequest,
-    reply: FastifyReply,
-  ): Promise<void> {
-    const stop = new AbortController();
-    reply.sse.onClose(() => stop.abort());
-    open.add(stop);
-    try {
-      reply.header('connection', 'close');
-      reply.sse.sendHeaders();
-      for await (const event of jobs.subscribe(job.spec.id, since, stop.signal)) {
-        await reply.sse.send({ id: event.id, data: eventObject(event) });
-      }
-      if (stop.signal.aborted) return;
-      const { state } = await jobs.get(job.spec.id, request.owner);
-      if (finalStatuses.includes(state.status)) {
-        await reply.sse.send({ event: 'done', data: { id: job.spec.id, status: state.status } });
-      }
-    } catch (thrown) {
-      if (stop.signal.aborted) return;
-      // The status has been sent: what is left is to say why the stream ends.
-      await reply.sse.send({ event: 'error', data: errorBody(toPtunedError(thrown, request)) });
-    } finally {
-      open.delete(stop);
+/** Sends events until the job is final, the client goes or the service stops. */
+async function stream(
+  jobs: Jobs,
+  { job, since, stop }: { job: Job; since: string | undefined; stop: AbortController },
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
+  reply.sse.onClose(() => stop.abort());
+  try {
+    reply.header('connection', 'close');
+    reply.sse.sendHeaders();
+    for await (const event of jobs.subscribe(job.spec.id, since, stop.signal)) {
+      await reply.sse.send({ id: event.id, data: eventObject(event) });
     }
+    if (stop.signal.aborted) return;
+    const { state } = await jobs.get(job.spec.id, request.owner);
+    if (finalStatuses.includes(state.status)) {
+      await reply.sse.send({ event: 'done', data: { id: job.spec.id, status: state.status } });
+    }
+  } catch (thrown) {
+    if (stop.signal.aborted) return;
+    // The status has been sent: what is left is to say why the stream ends.
+    await reply.sse.send({ event: 'error', data: errorBody(toPtunedError(thrown, request)) });
   }
 }

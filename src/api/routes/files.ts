@@ -15,8 +15,11 @@ const common = { tags: ['Files'], security: bearer };
 const Bytes = Type.Unsafe<Readable>({ type: 'string', contentMediaType: 'application/octet-stream' });
 
 export function fileRoutes(v1: App, services: ApiServices): void {
-  const { files } = services;
+  collectionRoutes(v1, services);
+  itemRoutes(v1, services);
+}
 
+function collectionRoutes(v1: App, services: ApiServices): void {
   v1.post(
     '/files',
     {
@@ -48,12 +51,16 @@ export function fileRoutes(v1: App, services: ApiServices): void {
     },
     async (request) => {
       const { after, limit = '10000', order = 'desc', purpose } = request.query;
-      const all = await files.list(request.owner, { limit: Number.MAX_SAFE_INTEGER });
+      const all = await services.files.list(request.owner, { limit: Number.MAX_SAFE_INTEGER });
       const wanted = all.files.filter((file) => purpose === undefined || file.purpose === purpose);
       const ordered = order === 'desc' ? wanted : wanted.reverse();
       return pageOf(ordered.map(fileObject), after, Number(limit));
     },
   );
+}
+
+function itemRoutes(v1: App, services: ApiServices): void {
+  const { files } = services;
 
   v1.get(
     '/files/:file_id',

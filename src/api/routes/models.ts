@@ -13,6 +13,11 @@ import type { ApiServices } from '../services.ts';
 const tags = ['Models'];
 
 export function modelRoutes(v1: App, services: ApiServices): void {
+  collectionRoutes(v1, services);
+  itemRoutes(v1, services);
+}
+
+function collectionRoutes(v1: App, services: ApiServices): void {
   const { models, artifacts } = services;
 
   v1.get(
@@ -57,6 +62,10 @@ export function modelRoutes(v1: App, services: ApiServices): void {
       return reply.code(isNew ? 201 : 200).send(baseModelObject(manifest));
     },
   );
+}
+
+function itemRoutes(v1: App, services: ApiServices): void {
+  const { models, artifacts } = services;
 
   v1.get(
     '/models/:model',
