@@ -74,28 +74,13 @@ export function createPublisher(
     };
   }
 
-  /** Stores, or stores anew: where arithmetic is not repeatable (CUDA) a resumed run may bring other bytes. */
-  async function replace(manifest: Written, files: Record<string, Uint8Array>): Promise<void> {
-    try {
-      await store.put(manifest, files);
-    } catch (error) {
-      if (!(error instanceof PtunedError && error.code === 'conflict')) throw error;
-      await store.remove(manifest.id);
-      await store.put(manifest, files);
-    }
-  }
-
-  /** The words a cloze prompt chooses among, when they came as a file: the prompt answers after that file is gone. */
-  async function wordsOf(): Promise<Record<string, Uint8Array>> {
-    return job.files.allowedWords === null ? {} : { [wordsFile]: await readFile(job.files.allowedWords) };
-  }
-
   const promptBytes = (table: Float32Array): Uint8Array => encodePrompt(table, shape.virtualTokens, shape.width);
 
   return {
     async publishCheckpoint(step, table, metrics) {
       const id = checkpointId(step);
-      await replace(describe(id, step, metrics, null), { [promptFile]: promptBytes(table), ...(await wordsOf()) });
+      const files = { [promptFile]: promptBytes(table), ...(await wordsOf(job)) };
+      await replace(store, describe(id, step, metrics, null), files);
       return id;
     },
     async removeCheckpoint(step) {
@@ -106,13 +91,29 @@ export function createPublisher(
       return id;
     },
     async publishResult(best, result) {
-      await replace(describe(spec.fineTunedModel, best.step, best.metrics, result), {
+      await replace(store, describe(spec.fineTunedModel, best.step, best.metrics, result), {
         [promptFile]: promptBytes(best.table),
         [encoderFile]: encodeEncoder(best.parameters, shape),
-        ...(await wordsOf()),
+        ...(await wordsOf(job)),
       });
     },
   };
+}
+
+/** Stores, or stores anew: where arithmetic is not repeatable (CUDA) a resumed run may bring other bytes. */
+async function replace(store: ArtifactStore, manifest: Written, files: Record<string, Uint8Array>): Promise<void> {
+  try {
+    await store.put(manifest, files);
+  } catch (error) {
+    if (!(error instanceof PtunedError && error.code === 'conflict')) throw error;
+    await store.remove(manifest.id);
+    await store.put(manifest, files);
+  }
+}
+
+/** The words a cloze prompt chooses among, when they came as a file: the prompt answers after that file is gone. */
+async function wordsOf({ files }: TuningJob): Promise<Record<string, Uint8Array>> {
+  return files.allowedWords === null ? {} : { [wordsFile]: await readFile(files.allowedWords) };
 }
 
 /** The encoder's parameters and, where the prompt started from words, their embeddings `base` [n, H]. */
