@@ -8,6 +8,7 @@ import { dimKey } from '../onnx/dim.ts';
 import type { Model, ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
 import { type Embedding, findEmbedding } from './embedding.ts';
+import { findEncoded } from './encoded.ts';
 import { type GraphFile, readParts, type StepSource } from './parts.ts';
 import type { Halves } from './prepare.ts';
 
@@ -49,6 +50,7 @@ export function inspectDirectory(directory: string, options: InspectOptions = {}
   }
   const logits = findLogits(model.graph.outputs);
   const embedding = findEmbedding(model.graph, idsOf(inputs), Number(config.raw.vocab_size ?? 0), options.embedding);
+  const decoderIds = inputs.find((input) => input.role === 'decoder_input_ids')?.name;
   return {
     model,
     inputs,
@@ -56,7 +58,7 @@ export function inspectDirectory(directory: string, options: InspectOptions = {}
     config,
     files,
     graphDirectory,
-    encoded,
+    encoded: encoded ?? (decoderIds === undefined ? null : findEncoded(model.graph, embedding.output, decoderIds)),
     steps,
     embedding,
     vocabularySize: vocabularyOf(logits, embedding, config, model),

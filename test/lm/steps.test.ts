@@ -9,9 +9,10 @@ import { createAnsweringPredictor } from '../../src/lm/answer.ts';
 import { importModel } from '../../src/lm/import.ts';
 import { type Inspected, inspectDirectory } from '../../src/lm/inspect.ts';
 import { openLm } from '../../src/lm/open.ts';
+import { createPredictor } from '../../src/lm/predict.ts';
 import type { Decoding } from '../../src/lm/types.ts';
 import { readReference, relativeError } from '../../src/tuning/reference.ts';
-import { changeAttention, splitDecoder, t5Fixture, t5Folder } from '../support/t5.ts';
+import { changeAttention, joinFiles, splitDecoder, t5Fixture, t5Folder } from '../support/t5.ts';
 
 const reference = (folder: string) => readReference(join(folder, 'reference.safetensors'));
 
@@ -57,6 +58,25 @@ test('a file beside the decoder', async () => {
   const lm = inspectDirectory(folder);
   assert.deepEqual(lm.steps, { file: 'decoder_with_past_model.onnx', branch: false });
   await checkAgreement(lm, folder);
+});
+
+test('one graph without a cache: its encoder runs once, and the decoder says what both together say', async () => {
+  const folder = t5Folder([]);
+  joinFiles(folder);
+  const lm = inspectDirectory(folder);
+  assert.deepEqual(lm.files.map((file) => file.path), ['model.onnx']); // biome-ignore format: short
+  assert.equal(lm.encoded, inspectDirectory(t5Fixture).encoded);
+  const { batch, table } = await reference(folder);
+  const [parted, whole] = [
+    await predictorOf(lm),
+    await createPredictor({ ...lm, encoded: null }, { threads: 1, device: 'cpu', directory: lm.graphDirectory }),
+  ];
+  const found = await generate(await parted.decode(batch, table), lm.vocabularySize);
+  const expected = await generate(await whole.decode(batch, table), lm.vocabularySize);
+  for (const [step, logits] of expected.entries()) assert.ok(relativeError(found[step]!, logits) < 1e-5);
+  await parted.close();
+  await whole.close();
+  assert.equal((await importModel(folder)).cachedDecoder, undefined);
 });
 
 const shared = fileURLToPath(new URL('../../../shared/fixtures/t5-past', import.meta.url));

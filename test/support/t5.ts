@@ -3,9 +3,11 @@ import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { prepareModel } from '../../src/lm/prepare.ts';
 import { readModel } from '../../src/onnx/decode.ts';
 import { encodeModel } from '../../src/onnx/encode.ts';
+import { isExternal, type Tensor } from '../../src/onnx/ir.ts';
 import { tensorOf } from '../../src/onnx/types.ts';
 
 export const t5Fixture = fileURLToPath(new URL('../fixtures/t5', import.meta.url));
@@ -72,4 +74,24 @@ export function changeAttention(path: string): void {
     node.op === 'Softmax' ? { ...node, op: 'Sigmoid', attributes: new Map() } : node,
   );
   writeFileSync(path, encodeModel({ ...model, graph: { ...model.graph, nodes } }));
+}
+
+/** The folder's two files as one graph without a cache, as an export of one piece has it. */
+export function joinFiles(folder: string): void {
+  const { graph, ...model } = inspectDirectory(folder).model;
+  renameSync(join(folder, 'decoder_model_merged.onnx'), join(folder, 'decoder.bin'));
+  renameSync(join(folder, 'encoder_model.onnx'), join(folder, 'encoder.bin'));
+  const moved = new Map(
+    [...graph.initializers].map(([name, tensor]) => [name, { ...tensor, data: movedTo(tensor.data) }]),
+  );
+  const outputs = graph.outputs.filter((one) => one.name === 'logits');
+  writeFileSync(
+    join(folder, 'model.onnx'),
+    encodeModel({ ...model, graph: { ...graph, outputs, initializers: moved } }),
+  );
+}
+
+function movedTo(data: Tensor['data']): Tensor['data'] {
+  if (!isExternal(data)) return data;
+  return { ...data, location: data.location.startsWith('encoder') ? 'encoder.bin' : 'decoder.bin' };
 }
