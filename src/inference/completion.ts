@@ -36,6 +36,8 @@ export interface CompletionInput {
   tokenizer: Tokenizer;
   /** Tokens that end a text. */
   ends: readonly number[];
+  /** Tokens that are never chosen. */
+  never: readonly number[];
   /** The first token is chosen among these; null leaves it free. */
   first: Candidates | null;
 }
@@ -48,11 +50,11 @@ interface Choice {
 
 /** `onPiece` is called whenever text is ready to be shown, and a last time with the reason of the end. */
 export function createCompletion(
-  { row, prompt, tokenizer, ends, first }: CompletionInput,
+  { row, prompt, tokenizer, ends, never, first }: CompletionInput,
   options: CompletionOptions,
   onPiece: (piece: Piece) => void,
 ): Completion {
-  const choose = createChooser(tokenizer, options);
+  const choose = createChooser(tokenizer, never, options);
   const text = createTextBuilder(tokenizer, generatedFrom(row), options.stops);
   const choices: Choice[] = [];
   let shown = 0;
@@ -90,19 +92,26 @@ export function createCompletion(
 }
 
 /** Chooses the next token and, where asked, its log-probability and those of the likeliest tokens. */
-function createChooser(tokenizer: Tokenizer, options: CompletionOptions) {
+function createChooser(tokenizer: Tokenizer, never: readonly number[], options: CompletionOptions) {
   const sample = createSampler(options);
   return (logits: Float32Array, among: Candidates | null): Choice => {
-    const scores = among === null ? logits : candidateScores(logits, among);
+    const scores = among === null ? without(logits, never) : candidateScores(logits, among);
     const idOf = (index: number) => (among === null ? index : among.ids[index * among.width]!);
     const index = sample(scores);
     const top: Record<string, number> = {};
     if (options.logprobs === null) return { token: idOf(index), logprob: 0, top };
     const logprobs = logSoftmax(scores);
     for (const likely of highest(logprobs, options.logprobs))
-      top[tokenizer.decode([idOf(likely)])] ??= logprobs[likely]!;
+      if (logprobs[likely]! > Number.NEGATIVE_INFINITY) top[tokenizer.decode([idOf(likely)])] ??= logprobs[likely]!;
     return { token: idOf(index), logprob: logprobs[index]!, top };
   };
+}
+
+function without(logits: Float32Array, never: readonly number[]): Float32Array {
+  if (never.length === 0) return logits;
+  const left = logits.slice();
+  for (const id of never) left[id] = Number.NEGATIVE_INFINITY;
+  return left;
 }
 
 function report(tokenizer: Tokenizer, choices: Choice[], offsets: number[], from: number): Logprobs {

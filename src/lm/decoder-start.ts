@@ -23,12 +23,21 @@ export function decoderStart(folder: string, config: Record<string, unknown>, to
   }
   const forced = stated('forced_bos_token_id');
   const opening = forced === null ? prefix : [forced];
+  const excluded = neverSaid({ ...config, ...generation });
+  const never = excluded.length === 0 ? {} : { never: excluded };
   const sentinel = sentinelId(tokenizer, 0);
   if (sentinel !== null) {
     const next = sentinelId(tokenizer, 1);
-    return { start: [first], mark: sentinel, repeats: false, ends: next === null ? [] : [next] };
+    return { start: [first], mark: sentinel, repeats: false, ends: next === null ? [] : [next], ...never };
   }
-  return { start: [first, ...opening], mark: special.mask, repeats: special.mask !== null, ends: [] };
+  return { start: [first, ...opening], mark: special.mask, repeats: special.mask !== null, ends: [], ...never };
+}
+
+/** Tokens that Transformers gives no probability: `suppress_tokens`, and `bad_words_ids` of one token. */
+function neverSaid({ suppress_tokens: tokens, bad_words_ids: words }: Record<string, unknown>): number[] {
+  const single = Array.isArray(words) ? words.filter((word) => Array.isArray(word) && word.length === 1).flat() : [];
+  const all = [...(Array.isArray(tokens) ? tokens : []), ...single].map(tokenId);
+  return [...new Set(all.filter((id) => id !== null))];
 }
 
 /** mT5's stand in its vocabulary with the mark of a leading space. */

@@ -56,6 +56,8 @@ export interface DecoderStart {
   repeats: boolean;
   /** Tokens that end an answer besides the end of text: the sentinel of a next gap. */
   ends: number[];
+  /** Tokens that an answer never has (Marian: the padding, which begins it); absent: none. */
+  never?: number[];
 }
 
 /**

@@ -47,6 +47,13 @@ test('sentinels of the tokenizer stand for what is asked, else its mask, else no
   assert.deepEqual((await importModel(none, { id: 'three' })).decoder, { start: [0, 6], mark: null, repeats: false, ends: [] }); // biome-ignore format: short
 });
 
+test('tokens that the export says are never generated are told, words of several are not', async () => {
+  const folder = t5Folder([]);
+  const stated = { bad_words_ids: [[0], [5, 6], [0]], suppress_tokens: [7, null] };
+  writeFileSync(join(folder, 'generation_config.json'), JSON.stringify(stated));
+  assert.deepEqual((await importModel(folder)).decoder?.never, [7, 0]);
+});
+
 test('a decoder without its encoder is refused', () => {
   const lonely = t5Folder([]);
   rmSync(join(lonely, 'encoder_model.onnx'));

@@ -77,7 +77,14 @@ async function planText(serving: Serving, served: Served, body: CompletionReques
     async run(onPiece, signal) {
       const completions = rows.map((row, index) =>
         createCompletion(
-          { row, prompt: tuned?.prompt ?? null, tokenizer, ends, first: tuned?.candidates ?? null },
+          {
+            row,
+            prompt: tuned?.prompt ?? null,
+            tokenizer,
+            ends,
+            never: served.base.decoder?.never ?? [],
+            first: tuned?.candidates ?? null,
+          },
           optionsOf(row, index),
           (piece) => onPiece({ ...piece, index }),
         ),
