@@ -1,6 +1,7 @@
 /** The graphs a frozen LM runs as: training step, scoring, prediction, embedding look-up. */
 
 import { checkGraph } from '../autodiff/check.ts';
+import { gatherHeads } from '../autodiff/gather-heads.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
@@ -181,6 +182,7 @@ export function asFloat32(builder: GraphBuilder, value: string): string {
 
 /** What was built as a program that yields these values: pruned, checked, its shapes told. */
 export function finish(lm: Pick<LmGraph, 'model' | 'redundant'>, builder: GraphBuilder, outputs: string[]): Program {
+  gatherHeads(builder);
   const { graph } = builder;
   graph.outputs = outputs.map((name) => {
     const type = builder.type(name);

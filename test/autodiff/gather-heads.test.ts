@@ -1,0 +1,91 @@
+/** Rows picked and turned in one go are the rows that were picked and turned one after the other. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkGraph } from '../../src/autodiff/check.ts';
+import { gatherHeads } from '../../src/autodiff/gather-heads.ts';
+import { prune } from '../../src/autodiff/prune.ts';
+import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
+import { multiplyDims, symbol } from '../../src/onnx/dim.ts';
+import { createSession, type Feed } from '../../src/onnx/session.ts';
+import { typeOf } from '../../src/onnx/types.ts';
+import { inferNode } from '../../src/ops/registry.ts';
+
+const [b, s, t] = [symbol('b'), symbol('s'), symbol('t')];
+const [rows, length, heads, size] = [2, 3, 2, 4];
+const perm = [0, 2, 1, 3];
+
+type Emit = (builder: GraphBuilder) => string;
+
+async function run(emit: Emit, rewrite: boolean) {
+  const builder = createBuilder(emptyGraph('g'), inferNode);
+  builder.input('tokens', typeOf('float32', [t, heads, size]));
+  builder.input('turned', typeOf('float32', [b, heads, s, size]));
+  builder.input('spread', typeOf('int64', [b, s]));
+  builder.input('packed', typeOf('int64', [t]));
+  const y = emit(builder);
+  if (rewrite) gatherHeads(builder);
+  builder.graph.outputs = [{ name: y, dtype: 'float32', shape: builder.shape(y) }];
+  prune(builder.graph);
+  checkGraph(builder.graph, 'test');
+  const read = new Set(builder.graph.nodes.flatMap((node) => node.inputs));
+  builder.graph.inputs = builder.graph.inputs.filter(({ name }) => read.has(name));
+  const opsets = new Map([['', 21]]);
+  const model = { irVersion: 10, producer: '', opsets, graph: builder.graph, functions: [] };
+  const session = await createSession(model, { threads: 1, device: 'cpu' });
+  const floats = (dims: number[]): Feed => ({
+    dtype: 'float32',
+    dims,
+    data: Float32Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, (_, i) => i + 1),
+  });
+  const feeds: Record<string, Feed> = {
+    tokens: floats([5, heads, size]),
+    turned: floats([rows, heads, length, size]),
+    spread: { dtype: 'int64', dims: [rows, length], data: BigInt64Array.from([0n, 1n, 2n, 0n, 4n, 3n]) },
+    packed: { dtype: 'int64', dims: [5], data: BigInt64Array.from([0n, 1n, 2n, 4n, 5n]) },
+  };
+  const result = (await session.run(Object.fromEntries(session.inputs.map((name) => [name, feeds[name]!]))))[y]!;
+  await session.close();
+  return {
+    dims: [...result.dims],
+    values: [...(result.data as Float32Array)],
+    ops: builder.graph.nodes.map(({ op }) => op),
+  };
+}
+
+async function isOneMove(emit: Emit): Promise<void> {
+  const [before, after] = [await run(emit, false), await run(emit, true)];
+  assert.ok(before.ops.includes('Transpose') && !after.ops.includes('Transpose'), after.ops.join(' '));
+  assert.deepEqual([after.dims, after.values], [before.dims, before.values]);
+}
+
+const flatten = (builder: GraphBuilder, value: string) => {
+  const flat = builder.op('Reshape', [value, builder.constant('int64', [-1, heads, size])]);
+  builder.types.set(flat, typeOf('float32', [multiplyDims(b, s), heads, size]));
+  return flat;
+};
+
+test('tokens at their places, heads in front', () =>
+  isOneMove((builder) => builder.op('Transpose', [builder.op('Gather', ['tokens', 'spread'], { axis: 0 })], { perm })));
+
+test('tokens at places in a row, as gradients come back', () =>
+  isOneMove((builder) => {
+    const places = builder.op('Reshape', ['spread', builder.constant('int64', [-1])]);
+    const all = builder.op('Gather', ['tokens', places], { axis: 0 });
+    const shape = builder.op('Concat', [builder.op('Shape', ['spread']), builder.constant('int64', [heads, size])], {
+      axis: 0,
+    });
+    const nested = builder.op('Reshape', [all, shape]);
+    builder.types.set(nested, typeOf('float32', [b, s, heads, size]));
+    return builder.op('Transpose', [nested], { perm });
+  }));
+
+test('tokens out of heads', () =>
+  isOneMove((builder) =>
+    builder.op('Gather', [flatten(builder, builder.op('Transpose', ['turned'], { perm })), 'packed'], { axis: 0 }),
+  ));
+
+test('another exchange of axes stays', async () => {
+  const other: Emit = (builder) =>
+    builder.op('Transpose', [builder.op('Gather', ['tokens', 'spread'], { axis: 0 })], { perm: [0, 2, 3, 1] });
+  assert.ok((await run(other, true)).ops.includes('Transpose'));
+});
