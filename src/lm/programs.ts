@@ -40,7 +40,6 @@ const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
   const { builder, logits, spliced } = assemble(lm, { past: pastOf[place] });
-  raiseOps(builder);
   const { logits: focused, packing } = logitsAtTargets(lm, builder, logits);
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focused, candidates);
@@ -82,6 +81,7 @@ function logitsAtTargets(
   logits: string,
   others: readonly string[] = [],
 ): { logits: string; packing: PackedGraph } {
+  raiseOps(builder);
   builder.graph.outputs = [logits, ...others].map((name) => ({ name, ...builder.type(name) }));
   prune(builder.graph);
   const packing = lm.redundant === undefined ? unpacked : packTokens(builder);
