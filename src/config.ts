@@ -49,20 +49,24 @@ export interface Config {
 
 type Environment = Record<string, string | undefined>;
 
-/** Reads the configuration; a value that cannot be used is refused with its variable's name. */
-export function readConfig(environment: Environment = process.env): Config {
+/**
+ * Reads the configuration; a value that cannot be used is refused with its variable's name. A variable that is empty is
+ * as if it were not there: compose files and units hand on what nobody has set as nothing.
+ */
+export function readConfig(variables: Environment = process.env): Config {
+  const environment: Environment = Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ''));
   const host = environment.PTUNED_HOST ?? '127.0.0.1';
   const inferenceHost = environment.PTUNED_INFERENCE_HOST ?? '127.0.0.1';
   const port = integer(environment, 'PTUNED_PORT', 8080, 0, 65535);
-  const inferencePort = integer(environment, 'PTUNED_INFERENCE_PORT', port === 0 ? 0 : port + 1, 0, 65535);
+  const inferencePort = integer(environment, 'PTUNED_INFERENCE_PORT', port === 0 ? 0 : nextPort(port), 0, 65535);
   return {
     dataDirectory: resolve(environment.PTUNED_DATA ?? '.ptuned'),
     host,
     port,
     inferenceHost,
     inferencePort,
-    inferenceUrl: environment.PTUNED_INFERENCE_URL ?? `http://${inferenceHost}:${inferencePort}`,
-    redisUrl: environment.REDIS_URL || null,
+    inferenceUrl: readUrl(environment, 'PTUNED_INFERENCE_URL') ?? `http://${inferenceHost}:${inferencePort}`,
+    redisUrl: environment.REDIS_URL ?? null,
     redisUnsafe: oneOf(environment, 'PTUNED_REDIS_UNSAFE', ['0', '1'], '0') === '1',
     cacheDirectory: resolve(environment.PTUNED_CACHE ?? join(homedir(), '.cache', 'ptuned')),
     apiKeys: readKeys(environment.PTUNED_API_KEYS ?? ''),
@@ -90,7 +94,7 @@ function refuse(name: string, found: string, accepted: string): PtunedError {
 
 function integer(environment: Environment, name: string, fallback: number, least: number, most: number): number {
   const text = environment[name];
-  if (text === undefined || text === '') return fallback;
+  if (text === undefined) return fallback;
   const value = Number(text);
   if (!Number.isInteger(value) || value < least || value > most) {
     throw refuse(name, text, `a whole number from ${least} to ${most}`);
@@ -105,10 +109,22 @@ function oneOf<const T extends string>(
   fallback: NoInfer<T>,
 ): T {
   const text = environment[name];
-  if (text === undefined || text === '') return fallback;
+  if (text === undefined) return fallback;
   const found = accepted.find((value) => value === text);
   if (found === undefined) throw refuse(name, text, accepted.join(', '));
   return found;
+}
+
+function nextPort(port: number): number {
+  return port === 65535 ? port - 1 : port + 1;
+}
+
+function readUrl(environment: Environment, name: string): string | null {
+  const text = environment[name];
+  if (text === undefined) return null;
+  const protocol = URL.canParse(text) ? new URL(text).protocol : '';
+  if (protocol === 'http:' || protocol === 'https:') return text;
+  throw refuse(name, text, 'a URL such as http://127.0.0.1:8081');
 }
 
 function readKeys(text: string): Config['apiKeys'] {

@@ -39,7 +39,7 @@ await runProcess(logger, async () => {
     projectDirectory: projectFolder(),
     shippedModels: join(projectFolder(), 'demo', 'models'),
   });
-  const url = await listen(app, { host: config.host, port: config.port }, 'PTUNED_PORT');
+  const url = await listen(app, { host: config.host, port: config.port }, { host: 'PTUNED_HOST', port: 'PTUNED_PORT' });
   const stopReconciling = reconcileRegularly(() => jobs.reconcile(), logger);
   return {
     url,

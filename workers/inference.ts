@@ -14,6 +14,7 @@ await runProcess(logger, async () => {
   const artifacts = createArtifactStore(join(config.dataDirectory, 'artifacts'));
   const server = await buildInferenceServer({ config, logger, models, artifacts });
   const address = { host: config.inferenceHost, port: config.inferencePort };
-  const url = await listen(server, address, 'PTUNED_INFERENCE_PORT');
+  const variables = { host: 'PTUNED_INFERENCE_HOST', port: 'PTUNED_INFERENCE_PORT' };
+  const url = await listen(server, address, variables);
   return { url, close: () => server.close() };
 });

@@ -69,19 +69,31 @@ function tell(message: RoleMessage, done: () => void): void {
   else done();
 }
 
-/** Listens and yields the URL; a port that is taken is refused with the variable that chooses another. */
+/** Why an address cannot be listened on, by the system's code; what is not here is no fault of the address. */
+const addressFaults: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'is in use',
+  EACCES: 'may not be listened on by this user',
+  EADDRNOTAVAIL: 'is no address of this machine',
+  ENOTFOUND: 'is not known: the name has no address',
+  EAI_AGAIN: 'is not known: the name has no address now',
+};
+
+/** Listens and yields the URL; an address that cannot be had is refused with the variables that choose another. */
 export async function listen(
   server: { listen(options: { host: string; port: number }): Promise<string> },
   address: { host: string; port: number },
-  variable: string,
+  variables: { host: string; port: string },
 ): Promise<string> {
   try {
     return await server.listen(address);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    const { code = '' } = error as NodeJS.ErrnoException;
+    const fault = addressFaults[code];
+    if (fault === undefined) throw error;
     const { host, port } = address;
-    throw new PtunedError('conflict', `Port ${port} on ${host} is in use; ${variable} chooses another.`, {
-      param: variable,
+    const param = code === 'EADDRINUSE' || code === 'EACCES' ? variables.port : variables.host;
+    throw new PtunedError('conflict', `Port ${port} on ${host} ${fault}; ${param} chooses another.`, {
+      param,
       cause: error,
     });
   }

@@ -27,6 +27,15 @@ function configOf({ data }: DataOption): Config {
   return readConfig(data === undefined ? process.env : { ...process.env, PTUNED_DATA: data });
 }
 
+/** One line for what a user can do something about; anything else with its stack. */
+function explain(error: unknown): string {
+  if (error instanceof PtunedError) return error.message;
+  if (!(error instanceof Error)) return String(error);
+  const { code, path } = error as NodeJS.ErrnoException;
+  if (code === undefined || path === undefined) return error.stack ?? error.message;
+  return `${error.message}. PTUNED_DATA or --data says where everything is kept: a folder that can be written.`;
+}
+
 function wholeNumber(text: string): number {
   if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('A whole number from 1 to 999999 is expected.');
   return Number(text);
@@ -107,7 +116,6 @@ models
 try {
   await program.parseAsync();
 } catch (error) {
-  const text = error instanceof PtunedError ? error.message : error instanceof Error ? error.stack : String(error);
-  console.error(`ptuned: ${text}`);
+  console.error(`ptuned: ${explain(error)}`);
   process.exit(1);
 }

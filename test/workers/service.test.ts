@@ -134,5 +134,16 @@ test('what keeps it from starting is said in one line, and nothing is left', asy
   assert.equal(await taken.ended, 1);
   assert.match(taken.stderr(), new RegExp(`^ptuned: Port ${port} on 127.0.0.1 is in use; PTUNED_PORT`, 'm'));
   holder.close();
+
+  const nowhere = ptuned(['start', '--roles', 'api'], { PTUNED_HOST: 'name.invalid' });
+  assert.equal(await nowhere.ended, 1);
+  assert.match(nowhere.stderr(), /^ptuned: Port 0 on name\.invalid is not known: .*; PTUNED_HOST chooses another\.$/m);
+
+  const file = join(data, 'file');
+  await fs.writeFile(file, 'x');
+  const unwritable = ptuned(['start', '--data', file]);
+  assert.equal(await unwritable.ended, 1);
+  assert.match(unwritable.stderr(), /^ptuned: ENOTDIR: .*\. PTUNED_DATA or --data says where everything is kept/m);
+  assert.doesNotMatch(unwritable.stderr(), /\n {4}at /);
   assert.deepEqual(processes(), []);
 });
