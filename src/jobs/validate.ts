@@ -1,7 +1,13 @@
 /** Everything about a job that can fail without training fails here, before a job exists. */
 import { randomBytes } from 'node:crypto';
 import { splitDev } from '../data/batches.ts';
-import { checkDataset, type DatasetPlan, type DatasetSummary, planDataset } from '../data/dataset.ts';
+import {
+  checkDataset,
+  type DatasetPlan,
+  type DatasetSummary,
+  planDataset,
+  promptCompletionTemplate,
+} from '../data/dataset.ts';
 import type { FileStore } from '../data/files.ts';
 import { readWords } from '../data/jsonl.ts';
 import { PtunedError } from '../errors.ts';
@@ -102,9 +108,11 @@ export function createJobValidator({ models, files, loadTokenizer }: JobValidato
     const words = wordsPath === null ? null : await naming(wordsField, () => readWords(wordsPath));
     const plan = planJob(model, await tokenizerOf(model), draft, words, path);
 
-    const training = await checkFile('training_file', paths.training_file!, plan);
-    const validation = paths.validation_file && (await checkFile('validation_file', paths.validation_file, plan));
-    const test = paths.test_file && (await checkFile('test_file', paths.test_file, plan));
+    const hint = draft.template === promptCompletionTemplate ? defaultTemplateHint : '';
+    const check = (field: FileField, path: string) => naming(field, () => checkDataset(path, plan), hint);
+    const training = await check('training_file', paths.training_file!);
+    const validation = paths.validation_file && (await check('validation_file', paths.validation_file));
+    const test = paths.test_file && (await check('test_file', paths.test_file));
     const rows = validation ? { trainRows: training.used, devRows: validation.used } : splitRows(training.used, seed);
     return {
       spec: createSpec(request, owner, model, seed, resolveMethod(method, { ...contextOf(model), ...rows })),
@@ -154,12 +162,12 @@ function planJob(
   }
 }
 
-function checkFile(field: FileField, path: string, plan: DatasetPlan): Promise<DatasetSummary> {
-  return naming(field, () => checkDataset(path, plan));
-}
+/** For rows that lack a field, where nobody has said which fields they have. */
+const defaultTemplateHint =
+  ' Without a template rows have "prompt" and "completion"; method.p_tuning.template takes fields of other names.';
 
 /** Says which file of the request a failure is about; the row's line and field stay in the message. */
-async function naming<T>(param: string, work: () => Promise<T>): Promise<T> {
+async function naming<T>(param: string, work: () => Promise<T>, hint = ''): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -167,7 +175,9 @@ async function naming<T>(param: string, work: () => Promise<T>): Promise<T> {
       throw new PtunedError('file_not_found', `${param}: the file was deleted meanwhile.`, { param });
     }
     if (!(error instanceof PtunedError)) throw error;
-    throw new PtunedError(error.code, `${param}: ${error.message}`, { param, details: error.details, cause: error });
+    const more = error.code === 'invalid_data' ? hint : '';
+    const message = `${param}: ${error.message}${more}`;
+    throw new PtunedError(error.code, message, { param, details: error.details, cause: error });
   }
 }
 

@@ -85,6 +85,17 @@ for (const [name, content, code, message] of badData) {
   });
 }
 
+test('rows of other fields in a job without a template are told what rows it takes', async () => {
+  const training_file = await service.upload(capitals);
+  const { error } = await postJob({ model: 'demo-gpt2', training_file });
+  assert.match(
+    error.message,
+    /^training_file: Line 1: Field "completion" is missing .*Without a template rows have "prompt"/,
+  );
+  const { error: own } = await postJob({ model: 'demo-gpt2', training_file, ...tuning({ template: sentiment }) });
+  assert.doesNotMatch(own.message, /Without a template/);
+});
+
 test('validation and test files are read as wholly, and named', async () => {
   const training_file = await service.upload(capitals);
   const bad = await service.upload([lines[0], '{'].join('\n'));
