@@ -82,7 +82,7 @@ export async function createApp(services: ApiServices): Promise<App> {
   acceptEmptyJson(app);
   registerClosing(app);
   registerRequestLog(app);
-  const metrics = registerMetrics(app);
+  const metrics = registerMetrics(app, services.jobs);
 
   await app.register(helmet, { contentSecurityPolicy: false });
   await app.register(swagger, openapiOptions);

@@ -85,6 +85,18 @@ test('a job is answered in full, with every default resolved', async () => {
   assert.equal(spec.fineTunedModel, `ft:demo-bert:ada:capitals:${id.slice(6, 14)}`);
 });
 
+test('metrics tell how many jobs wait', async () => {
+  const waiting = async () => {
+    const { body } = await service.app.inject('/metrics');
+    assert.match(body, /^ptuned_queue_jobs\{state="active"\} 0$/m);
+    return Number(/^ptuned_queue_jobs\{state="waiting"\} (\d+)$/m.exec(body)?.[1]);
+  };
+  const before = await waiting();
+  const { body } = await call('POST', 'jobs', { model: 'demo-bert', training_file: training, method });
+  assert.equal(await waiting(), before + 1);
+  await call('POST', `jobs/${body.id}/cancel`);
+});
+
 test('validate says what was found and makes no job', async () => {
   const before = (await call('GET', 'jobs?limit=100')).body.data.length;
   const { status, body } = await call('POST', 'validate', { model: 'demo-bert', training_file: training, method });

@@ -27,6 +27,8 @@ test('metrics count requests by route and status, never by id', async () => {
   );
   assert.match(body, /process_cpu_seconds_total/);
   assert.ok(!body.includes('file-secret'));
+  // Redis is gone: nothing is said of the queue, and the rest is.
+  assert.doesNotMatch(body, /^ptuned_queue_jobs\{/m);
 });
 
 test('openapi.json and docs are served', async () => {
