@@ -11,7 +11,7 @@ import { opKey } from '../ops/op.ts';
 import { inferNode } from '../ops/registry.ts';
 import { castLike } from '../ops/shared.ts';
 import { renameValues } from './inline.ts';
-import { lowerings, lowerNode } from './lower/registry.ts';
+import { isLoweredEverywhere, lowerings, lowerNode } from './lower/registry.ts';
 
 export interface ReplayOptions {
   /** Values of the source that have another name in the builder. Grows as nodes are replayed. */
@@ -51,7 +51,7 @@ function replayNode(builder: GraphBuilder, node: Node, options: ReplayOptions): 
     return;
   }
   if (lowerings.has(key)) {
-    if (!options.lower(key)) {
+    if (!options.lower(key) && !isLoweredEverywhere(copy)) {
       appendFused(builder, copy);
       return;
     }

@@ -39,6 +39,8 @@ export interface LoweredOp {
   /** Inputs that the lowering knows, the optional ones included. */
   inputs: number;
   lower: Lowering;
+  /** Forms that the runtime computes on no CPU, or wrongly: they are rewritten for inference, too. */
+  everywhere?(node: Node): boolean;
 }
 
 /**

@@ -8,6 +8,7 @@ import { embeddingLowerings } from './embedding.ts';
 import { groupQueryLowerings } from './group-query.ts';
 import { type LoweredOp, lowerWith } from './lower.ts';
 import { microsoftAttentionLowerings } from './microsoft-attention.ts';
+import { multiHeadLowerings } from './multi-head.ts';
 import { normalizationLowerings } from './normalization.ts';
 import { rotaryLowerings } from './rotary.ts';
 
@@ -18,6 +19,7 @@ const families = [
   rotaryLowerings,
   attentionLowerings,
   microsoftAttentionLowerings,
+  multiHeadLowerings,
   groupQueryLowerings,
 ];
 
@@ -28,4 +30,9 @@ export const lowerings: ReadonlyMap<string, LoweredOp> = new Map(
 /** Rewrites one node that has a lowering; returns the values that stand for its outputs. @throws PtunedError unsupported_op */
 export function lowerNode(builder: GraphBuilder, node: Node): string[] {
   return lowerWith(lowerings.get(opKey(node.domain, node.op))!, builder, node);
+}
+
+/** Whether a fused op is rewritten for inference, too: the runtime has no right kernel for this form of it on a CPU. */
+export function isLoweredEverywhere(node: Node): boolean {
+  return lowerings.get(opKey(node.domain, node.op))?.everywhere?.(node) ?? false;
 }

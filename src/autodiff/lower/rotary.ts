@@ -1,6 +1,7 @@
 /** Rotary position embeddings (Su et al., arXiv 2104.09864): pairs of features turned by an angle that grows with position. */
 import { intAttribute } from '../../onnx/ir.ts';
-import { joinHeads, knownDim, lengthOf, splitHeads } from './heads.ts';
+import { castLike } from '../../ops/shared.ts';
+import { count, joinHeads, knownDim, lengthOf, splitHeads } from './heads.ts';
 import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 export interface Rotation {
@@ -49,6 +50,15 @@ export function rotationAt(
 ): Rotation {
   const at = (cache: string) => c.op('Gather', [cache, positions], { axis: 0 });
   return { cos: at(caches.cos), sin: at(caches.sin), interleaved };
+}
+
+/** Angles p·base^(−2i/R), in place of a cache, at places that go on from `past` keys; x is [B, N, S, D]. */
+export function rotationFrom(c: LowerContext, x: string, past: string | null, size: number, base = 10000): Rotation {
+  const places = c.op('Unsqueeze', [count(c, lengthOf(c, x, 2), past), c.ints([0, 2])]);
+  const frequencies = Array.from({ length: size / 2 }, (_, i) => base ** ((-2 * i) / size));
+  const angles = c.op('Mul', [c.op('Cast', [places], { to: 1 }), c.builder.constant('float32', frequencies)]);
+  const [cos, sin] = ['Cos', 'Sin'].map((op) => castLike(c.builder, c.op(op, [angles]), x));
+  return { cos: cos!, sin: sin!, interleaved: false };
 }
 
 /** x of [B, S, N·D] or [B, N, S, D], turned, in its own layout. */

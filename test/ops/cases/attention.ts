@@ -13,13 +13,17 @@ const past = active([2, 2, 2, 2, 2], [1, 3]);
 
 const attention: GradientCase[] = [
   fused('Attention', projected(), heads),
-  fused('Attention', projected().slice(0, 2).concat(weight([12])), { ...heads, do_rotary: 0, past_present_share_buffer: 0 }),
+  fused('Attention', projected().slice(0, 2).concat(weight([12])), { ...heads, do_rotary: 0, rotary_embedding_dim: 0, past_present_share_buffer: 0 }),
   fused('Attention', [active([2, 3, 4]), weight([4, 10]), weight([10])], { ...heads, qkv_hidden_sizes: [4, 4, 2] }),
   fused('Attention', [...projected(), fedInt32([3, 2])], heads, { note: 'lengths' }),
   fused('Attention', [...projected(), fedInt32([3, 2, 1, 0])], heads, { note: 'lengths and first keys' }),
   fused('Attention', [...projected(), mask], heads, { note: 'mask' }),
   fused('Attention', [...projected(), mask], long),
   fused('Attention', [...projected(), square], heads),
+  fused('Attention', [...projected(), fedInt32([3, 2])], { ...heads, unidirectional: 1 }, { note: 'lengths' }),
+  fused('Attention', [...projected(), fedInt32([3, 2, 1, 0])], { ...heads, unidirectional: 1 }, { note: 'lengths and first keys' }),
+  fused('Attention', [...projected(), square], { ...heads, unidirectional: 1 }),
+  fused('Attention', [...projected(), fedInt32([1, 1, 1, 1, 1, 0, 1, 1, 1, 1], [2, 5]), past], { ...heads, unidirectional: 1 }, { outputs: 2, note: 'past and mask' }),
   fused('Attention', [...projected(), null, past], { ...heads, unidirectional: 1 }, { outputs: 2, note: 'past' }),
   fused('Attention', [...projected(), fedInt32([1, 1, 1, 1, 1, 0, 1, 1, 1, 1], [2, 5]), past], heads, { outputs: 2, note: 'past and mask' }),
   fused('Attention', [...projected(), null, null, active([1, 2, 3, 3], [2, 3])], { ...heads, scale: { float: 0.3 } }, { note: 'bias' }),
@@ -37,6 +41,8 @@ const multiHead: GradientCase[] = [
   fused('MultiHeadAttention', qkv(3), { ...heads, unidirectional: 1 }),
   fused('MultiHeadAttention', [active([2, 3, 4]), cache(4), cache(4)], heads, { note: 'cross attention' }),
   fused('MultiHeadAttention', [...qkv(3), null, null, null, cache(2), cache(2)], heads, { outputs: 3, note: 'past' }),
+  fused('MultiHeadAttention', [...qkv(3), weight([12]), fedInt32([1, 1, 1, 1, 1, 0, 1, 1, 1, 1], [2, 5]), null, cache(2), cache(2)], heads, { outputs: 3, note: 'past, bias and mask' }),
+  fused('MultiHeadAttention', [...qkv(3), null, null, active([2, 2, 3, 3], [0, 2, 3])], { ...heads, unidirectional: 1 }, { note: 'bias by head' }),
   fused('MultiHeadAttention', [...qkv(3), null, null, null, cache(2), cache(2)], { ...heads, unidirectional: 1 }, { outputs: 3, note: 'past' }),
 ]; // biome-ignore format: a table
 
