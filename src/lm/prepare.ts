@@ -15,7 +15,7 @@ import { inferNode } from '../ops/registry.ts';
 export type Halves = 'widen' | 'keep';
 
 /** Ops that hide the word-embedding lookup. */
-const lookups = new Set(['com.microsoft.EmbedLayerNormalization']);
+const lookups = new Set(['com.microsoft.EmbedLayerNormalization', 'com.microsoft.QEmbedLayerNormalization']);
 
 /**
  * Function bodies inlined, opset lifted, branches with a known condition taken, half precision widened unless it is kept.

@@ -65,7 +65,12 @@ function centred(c: VjpContext, i: number, zero: number): string {
   if (name === '') return b.op('Cast', [c.input(i)], { to: 1 });
   const { shape } = b.type(name);
   const single = shape?.length === 0 || (shape?.length === 1 && shape[0] === 1);
-  if (!single && i === 0) throw unsupported(c.node, 'has a zero point for each row, which has no gradient rule');
+  // One a row of the left operand, which is no constant weight: [M] or [..., M, 1].
+  if (!single && i === 0) {
+    const column = shape?.length === 1 ? b.op('Unsqueeze', [name, b.constant('int64', [-1])]) : name;
+    const [value, point] = [c.input(i), column].map((one) => b.op('Cast', [one], { to: 1 })) as [string, string];
+    return b.op('Sub', [value, point]);
+  }
   // A cast and a subtraction of a constant weight would be folded into a float copy of it when the session opens.
   if (single) {
     const scalar = b.op('Reshape', [name, b.constant('int64', [])]);
@@ -104,13 +109,15 @@ const blockGatherInfer: Infer = (node, inputs) => {
 
 /** Whether a token's value depends on every other of the batch, padding included: through the range they are rounded in. */
 export function rangesOverBatch(node: Node): boolean {
-  return node.op === 'DynamicQuantizeLinear';
+  return node.op === 'DynamicQuantizeLinear' || node.op === 'DynamicQuantizeMatMul';
 }
 
 /** Whether a node rounds its input, or computes with rounded ones: its gradient is straight-through. */
 export function rounds(node: Node): boolean {
   if (node.op === 'MatMulNBits') return intAttribute(node, 'accuracy_level', 0) === 4;
-  return node.domain === '' && quantizeOps.some((op) => op.name === node.op && op.straightThrough);
+  return quantizeOps.some(
+    (op) => op.name === node.op && (op.domain ?? '') === node.domain && op.straightThrough === true,
+  );
 }
 
 export const quantizeOps: Op[] = [
@@ -118,6 +125,16 @@ export const quantizeOps: Op[] = [
   {
     name: 'QuantizeLinear',
     opsets: [11, 13, 19, 21, 23, 24, 25],
+    infer: quantizeInfer,
+    vjp: quantizeVjp,
+    straightThrough: true,
+  },
+  // With 16 bits before ONNX had them.
+  { name: 'DequantizeLinear', domain: 'com.microsoft', opsets: [1], infer: dequantizeInfer, vjp: dequantizeVjp },
+  {
+    name: 'QuantizeLinear',
+    domain: 'com.microsoft',
+    opsets: [1],
     infer: quantizeInfer,
     vjp: quantizeVjp,
     straightThrough: true,

@@ -5,6 +5,7 @@ import { shapeText, unknownDim } from '../onnx/dim.ts';
 import { describeNode, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import { arithmeticOps } from './arithmetic.ts';
+import { bitsAndBytesOps } from './bits-and-bytes.ts';
 import { convolutionOps } from './convolution.ts';
 import { einsumOps } from './einsum.ts';
 import { generateOps } from './generate.ts';
@@ -35,6 +36,7 @@ const families = [
   scatterOps,
   generateOps,
   quantizeOps,
+  bitsAndBytesOps,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [opKey(op.domain ?? '', op.name), op]));

@@ -12,7 +12,7 @@ import { type Subject, typedArray } from './subject.ts';
 /** An input of a case. `variable` floats are differentiated; the rest is given, as a constant or fed at run time. */
 export interface CaseInput {
   kind: 'variable' | 'constant' | 'fed';
-  dtype: 'float32' | 'int64' | 'int32' | 'bool' | 'uint8';
+  dtype: 'float32' | 'int64' | 'int32' | 'bool' | 'uint8' | 'int8';
   shape: number[];
   values: number[];
   /** Axes that are symbolic where shapes are symbolic. Default all. */
@@ -35,6 +35,8 @@ export interface GradientCase {
   silent?: number[];
   /** Opset in whose form the op is written. Default 23. */
   opset?: number;
+  /** It rounds: results are compared with those of the fused kernel, gradients in quantize.test.ts. */
+  rounds?: true;
   /** Set where onnxruntime has no float64 kernel: finite differences are then taken in float32. */
   precision?: 'float32';
 }
@@ -70,7 +72,7 @@ export function subjectOf(one: GradientCase): Subject {
       const data = Uint8Array.from(values);
       graph.initializers.set(
         inputName(i),
-        dtype === 'uint8' ? { dtype, dims: shape, data } : tensorOf(dtype, shape, values),
+        dtype === 'uint8' || dtype === 'int8' ? { dtype, dims: shape, data } : tensorOf(dtype, shape, values),
       );
       continue;
     }

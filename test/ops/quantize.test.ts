@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkGraph } from '../../src/autodiff/check.ts';
 import { appendGradient } from '../../src/autodiff/gradient.ts';
+import { lowerNode } from '../../src/autodiff/lower/registry.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
 import { symbol } from '../../src/onnx/dim.ts';
 import { createSession, type Feed } from '../../src/onnx/session.ts';
@@ -128,3 +129,65 @@ for (const [name, count] of [['one scale', 1], ['a scale a column', inner]] as c
     assertClose(gradient, expected((n) => points[n]!, (n) => scales[n]!), 1e-5); // biome-ignore format: one line
   });
 } // biome-ignore format: a table
+
+/** A fused op in primitives, as it is differentiated. */
+function lowered(builder: GraphBuilder, op: string, inputs: string[], domain = 'com.microsoft'): string {
+  return lowerNode(builder, { op, domain, name: op, inputs, outputs: [op], attributes: new Map() })[0]!;
+}
+
+/** The input in integers of fixed scale. */
+function quantized(builder: GraphBuilder, value: string): [value: string, scale: string, point: string] {
+  const [step, point] = [builder.constant('float32', 0.02), bytes(builder, [128], [])];
+  return [builder.op('QuantizeLinear', [value, step, point]), step, point];
+}
+
+/** The weights with scale and zero point of each column. */
+function columnWeights(builder: GraphBuilder): [value: string, scale: string, point: string] {
+  return [weights(builder), builder.constant('float32', scales), bytes(builder, points)];
+}
+
+const fusedProducts: [string, (builder: GraphBuilder, value: string) => string][] = [
+  ['DynamicQuantizeMatMul', (b, value) => lowered(b, 'DynamicQuantizeMatMul', [value, ...columnWeights(b)])],
+  [
+    'MatMulIntegerToFloat',
+    (b, value) => {
+      const [a, aScale, aPoint] = quantized(b, value);
+      const [w, wScale, wPoint] = columnWeights(b);
+      return lowered(b, 'MatMulIntegerToFloat', [a, w, aScale, wScale, aPoint, wPoint]);
+    },
+  ],
+  ['QGemm', (b, value) => lowered(b, 'QGemm', [...quantized(b, value), ...columnWeights(b)])],
+  [
+    'QLinearMatMul',
+    (b, value) => {
+      const into = [b.constant('float32', 0.3), bytes(b, [120], [])];
+      const y = lowered(b, 'QLinearMatMul', [...quantized(b, value), ...columnWeights(b), ...into], '');
+      return b.op('DequantizeLinear', [y, ...into]);
+    },
+  ],
+  [
+    'QLinearAdd',
+    (b, value) => {
+      const [one, into] = [quantized(b, value), [b.constant('float32', 0.05), bytes(b, [120], [])]];
+      const sum = b.op('DequantizeLinear', [lowered(b, 'QLinearAdd', [...one, ...one, ...into]), ...into]);
+      return b.op('MatMul', [b.op('Mul', [sum, b.constant('float32', 0.5)]), floatWeights(b, true)]);
+    },
+  ],
+];
+
+for (const [name, forward] of fusedProducts) {
+  test(`${name}: straight through, lowered`, async () => {
+    const { gradient } = await gradientOf(forward);
+    assertClose(gradient, expected((n) => points[n]!, (n) => scales[n]!), 1e-5); // biome-ignore format: one line
+  });
+}
+
+test('a zero point for each row of the activations', async () => {
+  const { gradient } = await gradientOf((b, value) => {
+    const [a, step] = quantized(b, value);
+    const [w, scale, point] = columnWeights(b);
+    const product = b.op('MatMulInteger', [a, w, bytes(b, [128, 127, 128, 129]), point]);
+    return b.op('Mul', [b.op('Cast', [product], { to: 1 }), b.op('Mul', [step, scale])]);
+  });
+  assertClose(gradient, expected((n) => points[n]!, (n) => scales[n]!), 1e-5); // biome-ignore format: one line
+});

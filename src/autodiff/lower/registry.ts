@@ -5,11 +5,14 @@ import { opKey } from '../../ops/op.ts';
 import { activationLowerings } from './activation.ts';
 import { attentionLowerings } from './attention.ts';
 import { embeddingLowerings } from './embedding.ts';
+import { gemmLowerings } from './gemm.ts';
 import { groupQueryLowerings } from './group-query.ts';
+import { integerProductLowerings } from './integer-product.ts';
 import { type LoweredOp, lowerWith } from './lower.ts';
 import { microsoftAttentionLowerings } from './microsoft-attention.ts';
 import { multiHeadLowerings } from './multi-head.ts';
 import { normalizationLowerings } from './normalization.ts';
+import { qLinearLowerings } from './qlinear.ts';
 import { rotaryLowerings } from './rotary.ts';
 
 const families = [
@@ -21,6 +24,9 @@ const families = [
   microsoftAttentionLowerings,
   multiHeadLowerings,
   groupQueryLowerings,
+  gemmLowerings,
+  integerProductLowerings,
+  qLinearLowerings,
 ];
 
 export const lowerings: ReadonlyMap<string, LoweredOp> = new Map(

@@ -13,6 +13,7 @@ import { normalizeCases } from './normalize.ts';
 import { olderCases } from './older.ts';
 import { quantizeCases } from './quantize.ts';
 import { reduceCases } from './reduce.ts';
+import { roundingCases } from './rounding.ts';
 import { unaryCases } from './unary.ts';
 
 export const gradientCases: readonly GradientCase[] = [
@@ -28,6 +29,7 @@ export const gradientCases: readonly GradientCase[] = [
   fusedCases,
   attentionCases,
   quantizeCases,
+  roundingCases,
   generateCases,
   olderCases,
 ].flat();

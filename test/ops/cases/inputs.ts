@@ -84,6 +84,28 @@ export function fedInt32(values: number[], shape?: number[]): CaseInput {
   return fed(int32(values, shape));
 }
 
+/** Irregular bytes. */
+export function bytes(shape: number[]): CaseInput {
+  return {
+    ...ints(
+      Array.from({ length: count(shape) }, (_, i) => (i * 89 + 41) % 256),
+      shape,
+    ),
+    dtype: 'uint8',
+  };
+}
+
+/** Bytes given one by one. */
+export function byte(values: number | number[]): CaseInput {
+  return { ...ints(values), dtype: 'uint8' };
+}
+
+/** Irregular integers from -128 to 127. */
+export function signed(shape: number[]): CaseInput {
+  const values = bytes(shape).values.map((one) => one - 128);
+  return { ...ints(values, shape), dtype: 'int8' };
+}
+
 /** An activation [batch, sequence, …], or with the axes that are symbolic. */
 export function active(shape: number[], dynamic = [0, 1]): CaseInput {
   return { ...uniform(shape, -1, 1), dynamic };

@@ -1,5 +1,6 @@
+import type { AttributeInit } from '../../../src/onnx/ir.ts';
 import type { GradientCase } from '../gradient-check.ts';
-import { uniform } from './inputs.ts';
+import { at, uniform } from './inputs.ts';
 
 const transposes = [0, 1].flatMap((transA) => [0, 1].map((transB) => ({ transA, transB })));
 
@@ -68,6 +69,29 @@ export const matmulCases: GradientCase[] = [
     note: 'broadcast',
     precision: 'float32',
   },
+  ...[
+    { activation: 'Relu' },
+    { activation: 'Tanh', transA: 1, transB: 1, alpha: { float: 0.7 }, beta: { float: 1.3 } },
+    { activation: 'LeakyRelu', activation_alpha: { float: 0.3 } },
+    { activation: 'HardSigmoid', activation_alpha: { float: 0.15 }, activation_beta: { float: 0.4 } },
+    { activation: 'Selu', activation_alpha: { float: 1.2 }, activation_gamma: { float: 1.1 } },
+  ].map((attributes: Record<string, AttributeInit>): GradientCase => {
+    const [x, w] = [
+      [0.3, -0.8, 1.1, 0.4, -0.2, 0.9],
+      [0.5, -0.7, 0.2, 0.9, -0.4, 0.6],
+    ];
+    return {
+      op: 'FusedGemm',
+      domain: 'com.microsoft',
+      attributes,
+      inputs: [
+        at(attributes.transA ? [3, 2] : [2, 3], x),
+        at(attributes.transB ? [2, 3] : [3, 2], w),
+        at([2], [0.9, -0.3]),
+      ],
+      precision: 'float32',
+    };
+  }),
   {
     op: 'TransposeMatMul',
     domain: 'com.microsoft',
