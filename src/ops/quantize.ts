@@ -65,12 +65,7 @@ function centred(c: VjpContext, i: number, zero: number): string {
   if (name === '') return b.op('Cast', [c.input(i)], { to: 1 });
   const { shape } = b.type(name);
   const single = shape?.length === 0 || (shape?.length === 1 && shape[0] === 1);
-  // One a row of the left operand, which is no constant weight: [M] or [..., M, 1].
-  if (!single && i === 0) {
-    const column = shape?.length === 1 ? b.op('Unsqueeze', [name, b.constant('int64', [-1])]) : name;
-    const [value, point] = [c.input(i), column].map((one) => b.op('Cast', [one], { to: 1 })) as [string, string];
-    return b.op('Sub', [value, point]);
-  }
+  if (!single && i === 0) throw unsupported(c.node, 'has a zero point for each row, which has no gradient rule');
   // A cast and a subtraction of a constant weight would be folded into a float copy of it when the session opens.
   if (single) {
     const scalar = b.op('Reshape', [name, b.constant('int64', [])]);
