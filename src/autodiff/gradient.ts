@@ -8,7 +8,7 @@ import { isFloat } from '../onnx/dtype.ts';
 import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
 import { opKey, type Vjp, type VjpContext } from '../ops/op.ts';
 import { zerosOf } from '../ops/places.ts';
-import { ops } from '../ops/registry.ts';
+import { ops, whyMissing } from '../ops/registry.ts';
 import { valuesRead } from './prune.ts';
 import { unbroadcast } from './unbroadcast.ts';
 
@@ -88,8 +88,7 @@ function readsRounded(builder: GraphBuilder, node: Node, path: ReadonlySet<strin
 function ruleOf(node: Node): Vjp {
   const vjp = ops.get(opKey(node.domain, node.op))?.vjp;
   if (typeof vjp === 'function') return vjp;
-  const reason = vjp !== undefined && 'missing' in vjp ? `: ${vjp.missing}` : '';
-  throw new PtunedError('unsupported_op', `${describeNode(node)} has no gradient rule${reason}.`, {
+  throw new PtunedError('unsupported_op', `${describeNode(node)} has no gradient rule${whyMissing(node)}.`, {
     details: { op: node.op, domain: node.domain, node: node.name },
   });
 }

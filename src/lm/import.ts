@@ -7,7 +7,7 @@ import type { ImportOptions, ModelFile, ModelManifest } from '../models/manifest
 import { describeNode, isExternal, type Model, type Node } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import { rounds } from '../ops/quantize.ts';
-import { ops } from '../ops/registry.ts';
+import { ops, whyMissing } from '../ops/registry.ts';
 import { loadTokenizer, readSpecialTokens } from '../tokenizer/load.ts';
 import { assemble, hasDecoder } from './assemble.ts';
 import { decoderStart } from './decoder-start.ts';
@@ -152,7 +152,9 @@ function checkRules(lm: Inspected): GradientPath {
   const path = gradientPathOf(lm);
   const { missing } = path;
   if (missing.size > 0) {
-    const list = [...missing.values()].map((node) => `${describeNode(node)} (${placeOf(lm, node.name)})`);
+    const list = [...missing.values()].map(
+      (node) => `${describeNode(node)} (${placeOf(lm, node.name)}${whyMissing(node)})`,
+    );
     throw new PtunedError(
       'unsupported_op',
       `Ops between the word embedding and the logits have no gradient rule: ${list.join(', ')}; opset ${lm.opset}.`,

@@ -49,6 +49,7 @@ export const logicOps: Op[] = [
     (name): Op => ({ name, opsets: [18], infer: broadcasting(), vjp: { none: 'works on integers' } }),
   ),
   { name: 'BitwiseNot', opsets: [18], infer: likeFirst, vjp: { none: 'works on integers' } },
+  { name: 'BitShift', opsets: [11], infer: broadcasting(), vjp: { none: 'works on integers' } },
   { name: 'IsNaN', opsets: [11, 13, 20], infer: test, vjp: none },
   { name: 'IsInf', opsets: [11, 20], infer: test, vjp: none },
 ];

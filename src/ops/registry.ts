@@ -16,13 +16,17 @@ import { matmulOps } from './matmul.ts';
 import { normalizeOps } from './normalize.ts';
 import { type Op, opKey } from './op.ts';
 import { quantizeOps } from './quantize.ts';
+import { rearrangeOps } from './rearrange.ts';
 import { reduceOps } from './reduce.ts';
+import { refusedOps } from './refused.ts';
 import { rotaryOps } from './rotary.ts';
 import { scatterOps } from './scatter.ts';
+import { trigonometryOps } from './trigonometry.ts';
 import { unaryOps } from './unary.ts';
 
 const families = [
   unaryOps,
+  trigonometryOps,
   arithmeticOps,
   logicOps,
   matmulOps,
@@ -34,12 +38,20 @@ const families = [
   layoutOps,
   indexingOps,
   scatterOps,
+  rearrangeOps,
   generateOps,
   quantizeOps,
   bitsAndBytesOps,
+  refusedOps,
 ];
 
 export const ops: ReadonlyMap<string, Op> = new Map(families.flat().map((op) => [opKey(op.domain ?? '', op.name), op]));
+
+/** Why a node has no gradient rule, as the end of a sentence; '' where its op has no record. */
+export function whyMissing(node: Node): string {
+  const vjp = ops.get(opKey(node.domain, node.op))?.vjp;
+  return typeof vjp === 'object' && 'missing' in vjp ? `: ${vjp.missing}` : '';
+}
 
 /**
  * Output types of a node; those of an op without a record are unknown, which matters only on a gradient path.

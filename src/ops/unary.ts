@@ -13,7 +13,7 @@ export function scalar(c: VjpContext, value: number): string {
   return c.builder.op('Cast', [c.builder.constant('float32', value)], { to: 16 });
 }
 
-function derivative(compute: (c: VjpContext) => string): Vjp {
+export function derivative(compute: (c: VjpContext) => string): Vjp {
   return (c) => [c.builder.op('Mul', [c.gradient(0), compute(c)])];
 }
 
@@ -200,6 +200,16 @@ export const unaryOps: Op[] = [
     vjp: gated((c) => c.builder.op('Greater', [c.input(0), scalar(c, floatAttribute(c.node, 'alpha', 1))])),
   },
   {
+    name: 'Shrink',
+    opsets: [11],
+    infer: likeFirst,
+    // x ± bias beyond ±lambd, 0 between.
+    vjp: gated((c) => {
+      const limit = scalar(c, floatAttribute(c.node, 'lambd', 0.5));
+      return c.builder.op('Greater', [c.builder.op('Abs', [c.input(0)]), limit]);
+    }),
+  },
+  {
     name: 'Softsign',
     opsets: [11, 22],
     infer: likeFirst,
@@ -220,15 +230,6 @@ export const unaryOps: Op[] = [
       const between = b.op('Add', [b.op('Mul', [c.input(0), scalar(c, 1 / 3)]), scalar(c, 0.5)]);
       return b.op('Where', [lower, scalar(c, 0), b.op('Where', [upper, scalar(c, 1), between])]);
     }),
-  },
-  {
-    name: 'Atan',
-    opsets: [11, 22],
-    infer: likeFirst,
-    vjp: (c) => {
-      const square = c.builder.op('Mul', [c.input(0), c.input(0)]);
-      return [c.builder.op('Div', [c.gradient(0), c.builder.op('Add', [square, scalar(c, 1)])])];
-    },
   },
   {
     name: 'HardSigmoid',

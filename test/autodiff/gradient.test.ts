@@ -9,6 +9,7 @@ import { type Dim, symbol } from '../../src/onnx/dim.ts';
 import { attributesOf, type Node } from '../../src/onnx/ir.ts';
 import { createSession, type Feed } from '../../src/onnx/session.ts';
 import { tensorOf, typeOf } from '../../src/onnx/types.ts';
+import { refusedOps } from '../../src/ops/refused.ts';
 import { inferNode } from '../../src/ops/registry.ts';
 
 function start(inputs: Record<string, Dim[]>): GraphBuilder {
@@ -218,3 +219,18 @@ for (const [op, rest, shape, outputs] of uncovered) {
     );
   });
 }
+
+test('an op that its record refuses is refused with the reason', () => {
+  for (const { name, domain = '', vjp } of refusedOps) {
+    const builder = start({ x: [2, 3] });
+    builder.append({ op: name, domain, name: 'odd', inputs: ['x'], outputs: ['y'], attributes: new Map() });
+    assert.ok('missing' in vjp);
+    assert.throws(
+      () => differentiate(builder, 'y', ['x']),
+      (error: PtunedError) =>
+        error.code === 'unsupported_op' &&
+        error.message.endsWith(`${name} "odd" has no gradient rule: ${vjp.missing}.`),
+      name,
+    );
+  }
+});

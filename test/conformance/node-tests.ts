@@ -59,7 +59,10 @@ function readNodeTest(folder: string, name: string): ConformanceCase | string {
   const opsets = new Map(read.opsets).set('', Math.min(opset, newestOpset));
   const inlined = inlineFunctions({ ...read, irVersion: 10, opsets });
   const unknown = inlined.graph.nodes.find(({ domain, op }) => !isKnown(opKey(domain, op)));
-  if (unknown !== undefined) return `no record: ${opKey(unknown.domain, unknown.op)}`;
+  if (unknown !== undefined) {
+    const key = opKey(unknown.domain, unknown.op);
+    return ops.has(key) ? `refused by its record: ${key}` : `no record: ${key}`;
+  }
   const values = tryRead(() => ({
     inputs: readValues(folder, 'input', read.graph.inputs),
     outputs: readValues(folder, 'output', read.graph.outputs),
@@ -134,7 +137,9 @@ function tryRead<T>(read: () => T): T | null {
 }
 
 function isKnown(key: string): boolean {
-  return ops.has(key) || lowerings.has(key) || key === 'If';
+  const vjp = ops.get(key)?.vjp;
+  const refused = typeof vjp === 'object' && 'missing' in vjp;
+  return (vjp !== undefined && !refused) || lowerings.has(key) || key === 'If';
 }
 
 /** The op, or the op whose function body the graph is. */

@@ -4,6 +4,7 @@ import type { Node } from '../../onnx/ir.ts';
 import { opKey } from '../../ops/op.ts';
 import { activationLowerings } from './activation.ts';
 import { attentionLowerings } from './attention.ts';
+import { channelLowerings } from './channels.ts';
 import { embeddingLowerings } from './embedding.ts';
 import { gemmLowerings } from './gemm.ts';
 import { groupQueryLowerings } from './group-query.ts';
@@ -18,6 +19,7 @@ import { rotaryLowerings } from './rotary.ts';
 const families = [
   activationLowerings,
   normalizationLowerings,
+  channelLowerings,
   embeddingLowerings,
   rotaryLowerings,
   attentionLowerings,

@@ -12,6 +12,7 @@ import { matmulCases } from './matmul.ts';
 import { normalizeCases } from './normalize.ts';
 import { olderCases } from './older.ts';
 import { quantizeCases } from './quantize.ts';
+import { rearrangeCases } from './rearrange.ts';
 import { reduceCases } from './reduce.ts';
 import { roundingCases } from './rounding.ts';
 import { unaryCases } from './unary.ts';
@@ -24,6 +25,7 @@ export const gradientCases: readonly GradientCase[] = [
   normalizeCases,
   layoutCases,
   indexingCases,
+  rearrangeCases,
   einsumCases,
   convolutionCases,
   fusedCases,
