@@ -37,6 +37,13 @@ test('the committed quantized references are there', () =>
 
 for (const name of references(quantized)) check(quantized, name);
 
+/** Weights in half precision, with which a CPU computes in float32, see make_halves.py. */
+const halves = join(committed, 'halves');
+test('the committed references in half precision are there', () =>
+  assert.deepEqual(references(halves), ['llama-bfloat16', 'llama-int4']));
+
+for (const name of references(halves)) check(halves, name);
+
 if (existsSync(shared)) {
   for (const name of references(shared)) check(shared, name);
 } else {
