@@ -84,6 +84,7 @@ function copyMessage(
   if (end - start < threshold) return file.bytes(start, end - start).slice();
   if (depth > 32) throw damaged(location, start, 'graphs are nested more than 32 deep');
   const writer = new BinaryWriter();
+  let reference: { location: string; offset: number; length: number } | null = null;
   let at = start;
   while (at < end) {
     const [tag, afterTag] = varint(file, at, end, location);
@@ -100,7 +101,7 @@ function copyMessage(
       throw damaged(location, at, `field ${field} of a ${message} claims ${length} bytes, ${end - body} are left`);
     const inner = descend[message][field];
     if (message === 'tensor' && field === rawDataField && length >= threshold) {
-      writeReference(writer, { location, offset: body, length });
+      reference = { location, offset: body, length };
     } else if (inner === undefined) {
       writer.raw(file.bytes(at, body + length - at).slice());
     } else {
@@ -110,6 +111,8 @@ function copyMessage(
     }
     at = body + length;
   }
+  // Last, since of a field that is there twice the last counts: tools write data_location also where it says "here".
+  if (reference !== null) writeReference(writer, reference);
   return writer.finish();
 }
 

@@ -1,13 +1,17 @@
 /** Reading and writing ONNX: references into the file, and the round trip. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { decodeModel, readModel } from '../../src/onnx/decode.ts';
 import { dtypeName } from '../../src/onnx/dtype.ts';
 import { encodeModel } from '../../src/onnx/encode.ts';
 import { type Attribute, type Graph, isExternal, type Model, type Tensor } from '../../src/onnx/ir.ts';
+import { TensorProtoSchema } from '../../src/onnx/onnx_pb.ts';
 import { halfToNumber, numbersOf, numberToHalf, tensorOf } from '../../src/onnx/types.ts';
 
 const fixtures = fileURLToPath(new URL('../fixtures', import.meta.url));
@@ -138,4 +142,26 @@ test('elements of every numeric type are read', () => {
 test('the fixtures folder holds what these tests name', () => {
   const found = new Set(readdirSync(fixtures));
   assert.ok(folders.every((name) => found.has(name)));
+});
+
+test('weights stay in the file also where it says of them that they are in it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ptuned-files-'));
+  const values = tensorOf(
+    'float32',
+    [512],
+    Array.from({ length: 512 }, (_, i) => i),
+  );
+  const proto = create(TensorProtoSchema, { name: 'w', dims: [512n], dataType: 1, rawData: values.data as Uint8Array });
+  // As onnx writes a model whose weights it has loaded: data_location DEFAULT behind raw_data.
+  const tensor = new BinaryWriter().raw(toBinary(TensorProtoSchema, proto)).tag(14, WireType.Varint).int32(0).finish();
+  const graph = new BinaryWriter().tag(5, WireType.LengthDelimited).bytes(tensor).finish();
+  const path = join(folder, 'model.onnx');
+  writeFileSync(path, new BinaryWriter().tag(7, WireType.LengthDelimited).bytes(graph).finish());
+  const { data } = readModel(path, 'model.onnx').graph.initializers.get('w')!;
+  assert.ok(isExternal(data));
+  assert.deepEqual(
+    readFileSync(path).subarray(data.offset, data.offset + data.length),
+    Buffer.from(values.data as Uint8Array),
+  );
+  rmSync(folder, { recursive: true });
 });
