@@ -155,8 +155,10 @@ test('weights stay in the file also where it says of them that they are in it', 
   // As onnx writes a model whose weights it has loaded: data_location DEFAULT behind raw_data.
   const tensor = new BinaryWriter().raw(toBinary(TensorProtoSchema, proto)).tag(14, WireType.Varint).int32(0).finish();
   const graph = new BinaryWriter().tag(5, WireType.LengthDelimited).bytes(tensor).finish();
+  const opset = new BinaryWriter().tag(2, WireType.Varint).int64(21).finish();
+  const model = new BinaryWriter().tag(1, WireType.Varint).int64(10).tag(8, WireType.LengthDelimited).bytes(opset);
   const path = join(folder, 'model.onnx');
-  writeFileSync(path, new BinaryWriter().tag(7, WireType.LengthDelimited).bytes(graph).finish());
+  writeFileSync(path, model.tag(7, WireType.LengthDelimited).bytes(graph).finish());
   const { data } = readModel(path, 'model.onnx').graph.initializers.get('w')!;
   assert.ok(isExternal(data));
   assert.deepEqual(
