@@ -109,6 +109,9 @@ const nonZeroInfer: Infer = (node, inputs) => {
   return [typeOf('int64', [rows, unknownDim()])];
 };
 
+/** What no shape computation needs. */
+const unknownFloats: Infer = (node) => node.outputs.map(() => typeOf('float32', null));
+
 export const generateOps: Op[] = [
   { name: 'Constant', opsets: [11, 12, 13, 19, 21, 23, 24, 25], infer: constantInfer, vjp: none },
   { name: 'Shape', opsets: [11, 13, 15, 19, 21, 23, 24, 25], infer: shapeInfer, vjp: none },
@@ -117,5 +120,9 @@ export const generateOps: Op[] = [
   { name: 'ConstantOfShape', opsets: [11, 20, 21, 23, 24, 25], infer: constantOfShapeInfer, vjp: none },
   { name: 'EyeLike', opsets: [11, 22], infer: likeWithDtype, vjp: none },
   { name: 'OneHot', opsets: [11], infer: oneHotInfer, vjp: oneHotVjp },
+  ...['BlackmanWindow', 'HammingWindow', 'HannWindow', 'MelWeightMatrix'].map(
+    (name): Op => ({ name, opsets: [17], infer: unknownFloats, vjp: none }),
+  ),
+  ...['RandomNormal', 'RandomUniform'].map((name): Op => ({ name, opsets: [11, 22], infer: unknownFloats, vjp: none })),
   { name: 'NonZero', opsets: [11, 13], infer: nonZeroInfer, vjp: { none: 'yields positions' } },
 ];

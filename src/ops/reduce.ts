@@ -2,10 +2,10 @@
 import { type Dim, productOf, unknownDim } from '../onnx/dim.ts';
 import { intAttribute, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
-import { axesAttribute } from './older.ts';
+import { axesAttribute, flatSoftmax } from './older.ts';
 import type { Infer, Op, Vjp, VjpContext } from './op.ts';
 import { factorsOf, productOfOthers } from './products.ts';
-import { castLike, knownNumbers, normalAxis, required } from './shared.ts';
+import { castLike, knownNumbers, likeFirst, normalAxis, required } from './shared.ts';
 
 /** Axes of a reduction counted from the front; null when they are not known before the run. */
 function reducedAxes(node: Node, inputs: (TensorType | null)[], rank: number): number[] | null {
@@ -97,6 +97,8 @@ const positionInfer: Infer = (node, inputs) => {
   return [typeOf('int64', reduced)];
 };
 
+const unknownPositions: Infer = () => [typeOf('int64', [unknownDim(), 3])];
+
 export const reduceOps: Op[] = [
   { name: 'ReduceSum', opsets: [11, 13], older: [axesAttribute(13)], infer: reduceInfer, vjp: sumVjp },
   { name: 'ReduceMean', opsets: [11, 13, 18], older: [axesAttribute(18)], infer: reduceInfer, vjp: meanVjp },
@@ -163,5 +165,7 @@ export const reduceOps: Op[] = [
     vjp: productVjp,
   },
   { name: 'ArgMax', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },
+  { name: 'Hardmax', opsets: [11, 13], older: [flatSoftmax], infer: likeFirst, vjp: { none: 'is piecewise constant' } },
+  { name: 'NonMaxSuppression', opsets: [11], infer: unknownPositions, vjp: { none: 'yields positions' } },
   { name: 'ArgMin', opsets: [11, 12, 13], infer: positionInfer, vjp: { none: 'yields positions' } },
 ];

@@ -75,6 +75,22 @@ export const refusedOps: Op[] = [
     NegativeLogLikelihoodLoss: [12, 13, 22],
     SoftmaxCrossEntropyLoss: [12, 13],
   }),
+  ...refused('it works on texts', {
+    RegexFullMatch: [20],
+    StringConcat: [20],
+    StringNormalizer: [11],
+    StringSplit: [20],
+    TfIdfVectorizer: [11],
+  }),
+  ...refused('it writes into a cache of fixed size; export the LM without one, or with past_key_values', {
+    TensorScatter: [24],
+  }),
+  ...refused('no LM that is exported today has it', {
+    BitCast: [26],
+    CumProd: [26],
+    Det: [11, 22],
+    Unique: [11],
+  }),
   ...refused('it was replaced by ScatterElements in opset 11', { Scatter: [11] }),
   ...refused('it computes with integers, with a scale for each channel', { ConvInteger: [11], QLinearConv: [11] }),
   ...refusedOfMicrosoft(

@@ -36,6 +36,12 @@ test('every record has the opsets that ONNX gives', () => {
   }
 });
 
+test('every op of ONNX has a record', () => {
+  // ImageDecoder reads files of images, and yields no floats.
+  const missing = Object.keys(revisions).filter((name) => !records.has(name) && name !== 'ImageDecoder');
+  assert.deepEqual(missing, []);
+});
+
 test('every older form has a case written in it', () => {
   for (const [key, { older = [], ...record }] of records) {
     if ('vjp' in record && typeof record.vjp !== 'function') continue;
