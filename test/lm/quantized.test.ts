@@ -27,7 +27,7 @@ function importable(name: string): string {
   return folder;
 }
 
-for (const name of ['llama-int4', 'llama-uint4', 'llama-qdq4', 'bert-dynamic', 'gpt2-channel']) {
+for (const name of ['llama-int4', 'llama-nf4', 'llama-uint4', 'llama-qdq4', 'bert-dynamic', 'gpt2-channel']) {
   test(`${name}: logits as PyTorch's`, async () => {
     const lm = inspectDirectory(folderOf(name));
     const path = join(folderOf(name), 'reference.safetensors');

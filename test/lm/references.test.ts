@@ -33,7 +33,14 @@ for (const name of references(committed)) check(committed, name);
 /** Weights and activations as onnxruntime's tools quantize them, see make_quantized.py. */
 const quantized = join(committed, 'quantized');
 test('the committed quantized references are there', () =>
-  assert.deepEqual(references(quantized), ['bert-dynamic', 'gpt2-channel', 'llama-int4', 'llama-qdq4', 'llama-uint4']));
+  assert.deepEqual(references(quantized), [
+    'bert-dynamic',
+    'gpt2-channel',
+    'llama-int4',
+    'llama-nf4',
+    'llama-qdq4',
+    'llama-uint4',
+  ]));
 
 for (const name of references(quantized)) check(quantized, name);
 
