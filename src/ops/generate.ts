@@ -109,6 +109,13 @@ const nonZeroInfer: Infer = (node, inputs) => {
   return [typeOf('int64', [rows, unknownDim()])];
 };
 
+/** [1, heads, queries, keys] from a table [buckets, heads] that the file has, and two lengths. */
+const relativeBiasInfer: Infer = (node, inputs) => {
+  const [table, queries, keys] = [0, 1, 2].map((i) => required(node, inputs, i));
+  const length = (of: TensorType) => of.value?.[0] ?? unknownDim();
+  return [typeOf(table!.dtype, [1, table!.shape?.[1] ?? unknownDim(), length(queries!), length(keys!)])];
+};
+
 /** What no shape computation needs. */
 const unknownFloats: Infer = (node) => node.outputs.map(() => typeOf('float32', null));
 
@@ -124,5 +131,6 @@ export const generateOps: Op[] = [
     (name): Op => ({ name, opsets: [17], infer: unknownFloats, vjp: none }),
   ),
   ...['RandomNormal', 'RandomUniform'].map((name): Op => ({ name, opsets: [11, 22], infer: unknownFloats, vjp: none })),
+  { name: 'RelativePositionBias', domain: 'com.microsoft', opsets: [1], infer: relativeBiasInfer, vjp: none },
   { name: 'NonZero', opsets: [11, 13], infer: nonZeroInfer, vjp: { none: 'yields positions' } },
 ];
