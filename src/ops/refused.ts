@@ -89,6 +89,7 @@ export const refusedOps: Op[] = [
     BitCast: [26],
     CumProd: [26],
     Det: [11, 22],
+    LpNormalization: [11, 22],
     Unique: [11],
   }),
   ...refused('it was replaced by ScatterElements in opset 11', { Scatter: [11] }),

@@ -1,5 +1,5 @@
 /** Norms of channels, of any axes, and pools over a whole area. */
-import { floatAttribute, intAttribute, intsAttribute } from '../../onnx/ir.ts';
+import { floatAttribute, intsAttribute } from '../../onnx/ir.ts';
 import { type LowerContext, type LoweredOp, read } from './lower.ts';
 
 /** Axes behind batch and channels. */
@@ -47,13 +47,6 @@ function batchNorm(c: LowerContext): string[] {
   return [c.op('Add', [c.op('Mul', [normal, scale]), bias])];
 }
 
-/** x / ‖x‖ along an axis. */
-function lpNorm(c: LowerContext): string[] {
-  const x = c.required(0);
-  const norm = intAttribute(c.node, 'p', 2) === 1 ? 'ReduceL1' : 'ReduceL2';
-  return [c.op('Div', [x, c.op(norm, [x, c.ints([intAttribute(c.node, 'axis', -1)])], { keepdims: 1 })])];
-}
-
 function meanVarianceNorm(c: LowerContext): string[] {
   const x = c.required(0);
   const { centred, variance } = centredOver(c, x, intsAttribute(c.node, 'axes') ?? [0, 2, 3]);
@@ -80,7 +73,6 @@ export const channelLowerings: LoweredOp[] = [
     inputs: 5,
     lower: batchNorm,
   },
-  { name: 'LpNormalization', opsets: [11, 22], attributes: { axis: read, p: read }, inputs: 1, lower: lpNorm },
   {
     name: 'MeanVarianceNormalization',
     opsets: [11, 13],

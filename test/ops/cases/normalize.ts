@@ -1,5 +1,5 @@
 import type { GradientCase } from '../gradient-check.ts';
-import { active, distinct, floats, nonZero, uniform, weight } from './inputs.ts';
+import { active, distinct, floats, uniform, weight } from './inputs.ts';
 
 export const normalizeCases: GradientCase[] = [
   { op: 'Softmax', inputs: [uniform([2, 4])] },
@@ -30,8 +30,6 @@ export const normalizeCases: GradientCase[] = [
     inputs: [active([2, 3, 4], [0, 2]), weight([3]), weight([3]), weight([3]), floats([0.5, 1, 2])],
     precision: 'float32',
   },
-  { op: 'LpNormalization', inputs: [uniform([2, 4])], precision: 'float32' },
-  { op: 'LpNormalization', attributes: { axis: 0, p: 1 }, inputs: [nonZero([3, 2])], precision: 'float32' },
   { op: 'MeanVarianceNormalization', inputs: [uniform([2, 2, 3, 2])], precision: 'float32' },
   { op: 'MeanVarianceNormalization', attributes: { axes: [1] }, inputs: [uniform([2, 4])], precision: 'float32' },
   { op: 'GlobalAveragePool', inputs: [uniform([2, 3, 4])], precision: 'float32' },
