@@ -1,5 +1,6 @@
 /** Runs an LM program on a batch. */
-import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
+import { byDepth } from '../autodiff/order.ts';
+import { createSession, type Feed, type Session, type SessionOptions } from '../onnx/session.ts';
 import { feeds } from './feeds.ts';
 import { packingFeeds } from './packing-feeds.ts';
 import type { Program } from './programs.ts';
@@ -14,7 +15,16 @@ export interface ProgramRunner {
 }
 
 export async function openProgram(program: Program, options: SessionOptions): Promise<ProgramRunner> {
-  const session = await createSession(program.model, options);
+  return runnerOn(await openGraph(program, options), program);
+}
+
+/** Opens a program's graph, which may be run as several programs that differ in how it is fed. */
+export function openGraph({ model }: Program, options: SessionOptions): Promise<Session> {
+  const { graph } = model;
+  return createSession({ ...model, graph: { ...graph, nodes: byDepth(graph.nodes) } }, options);
+}
+
+export function runnerOn(session: Session, program: Program): ProgramRunner {
   const isPacked = session.inputs.includes(feeds.packed);
   const fetch: ProgramRunner['fetch'] = async (given, outputs) => {
     const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes) } : given;

@@ -4,14 +4,14 @@
  */
 import { PtunedError } from '../errors.ts';
 import type { Redundancy } from '../models/manifest.ts';
-import { rangesOverBatch } from '../ops/quantize.ts';
+import { rangesOverBatch, rounds } from '../ops/quantize.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { createAnsweringPredictor } from './answer.ts';
 import { hasDecoder } from './assemble.ts';
 import type { Inspected } from './inspect.ts';
 import { placing } from './place.ts';
-import { trainProgram } from './programs.ts';
-import { openProgram, trainerOn } from './run-program.ts';
+import { type Program, trainProgram } from './programs.ts';
+import { openGraph, runnerOn, trainerOn } from './run-program.ts';
 import type { LmBatch, PromptTable, StepResult } from './types.ts';
 
 /** Largest difference from the step that computes every token, relative to its largest element: rounding is far below. */
@@ -25,13 +25,21 @@ const options = { threads: 1, device: 'cpu', prepack: false } as const;
  * @throws PtunedError import_refused where the step yields no finite gradient
  */
 export async function tryTraining(lm: Inspected): Promise<Redundancy | undefined> {
-  const whole = await trialStep({ ...lm, redundant: undefined }).catch(refuse);
+  const { nodes } = lm.model.graph;
+  const isWhole = nodes.some(rangesOverBatch);
+  // What trains is rewritten by the runtime. What that is compared with is computed as it is written, which opens three
+  // times faster; but where activations are rounded, both have to round alike.
+  const optimize = isWhole || nodes.some(rounds);
+  const whole = await trial({ ...lm, redundant: undefined }, optimize, (step) => step()).catch(refuse);
   checkStep(whole);
-  if (lm.model.graph.nodes.some(rangesOverBatch)) return undefined;
-  for (const redundant of ['prefixes', 'padding'] as const) {
-    if (agree(await trialStep({ ...lm, redundant }), whole)) return redundant;
-  }
-  return undefined;
+  if (isWhole) return undefined;
+  // One graph leaves out either: what it is fed decides.
+  return trial({ ...lm, redundant: 'padding' }, true, async (step) => {
+    for (const redundant of ['prefixes', 'padding'] as const) {
+      if (agree(await step({ sharesPrefixes: redundant === 'prefixes' }), whole)) return redundant;
+    }
+    return undefined;
+  });
 }
 
 /** What the runtime refuses is the LM's fault: exports with the lengths of their example built in (Longformer) among it. */
@@ -78,7 +86,12 @@ const [rows, length] = [2, 6];
 /** Tokens of the common prefix, and the padding of the second row. */
 const [prefix, padding] = [3, 1];
 
-async function trialStep(lm: Inspected): Promise<StepResult> {
+/** What `use` makes of a training step, which it may run several times, fed in other ways than the program is by itself. */
+async function trial<T>(
+  lm: Inspected,
+  optimize: boolean,
+  use: (step: (fed?: Pick<Program, 'sharesPrefixes'>) => Promise<StepResult>) => Promise<T>,
+): Promise<T> {
   const candidates: Candidates = {
     count: 2,
     width: 1,
@@ -87,11 +100,15 @@ async function trialStep(lm: Inspected): Promise<StepResult> {
     names: [],
   };
   const program = placing(lm, () => trainProgram(lm, candidates));
-  const trainer = trainerOn(await openProgram(program, { ...options, directory: lm.graphDirectory }));
+  const session = await openGraph(program, { ...options, optimize, directory: lm.graphDirectory });
+  const step = (fed = {}) => {
+    const trainer = trainerOn(runnerOn(session, { ...program, ...fed }));
+    return trainer.step(trialBatch(lm), BigInt64Array.of(0n, 1n), trialTable(lm));
+  };
   try {
-    return await trainer.step(trialBatch(lm), BigInt64Array.of(0n, 1n), trialTable(lm));
+    return await use(step);
   } finally {
-    await trainer.close();
+    await session.close();
   }
 }
 
