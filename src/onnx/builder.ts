@@ -51,114 +51,137 @@ export interface GraphBuilder {
  * @param reserved names that fresh ones must not take, because nodes that use them are appended later
  */
 export function createBuilder(graph: Graph, inferNode: InferNode, reserved: Iterable<string> = []): GraphBuilder {
-  const types = new Map<string, TensorType>();
-  const constants = new Map<string, string>();
+  const names = createNames(reserved);
+  const types = createTypes(inferNode);
+  const values = createValues(graph, names, types);
+  const append = (node: Node): void => {
+    for (const name of node.outputs) names.take(name);
+    graph.nodes.push(node);
+    types.infer(node);
+  };
+  const emit: GraphBuilder['emit'] = (op, inputs, attributes = {}, options = {}) => {
+    const outputs = Array.from({ length: options.outputs ?? 1 }, () => names.fresh(op));
+    const domain = options.domain ?? '';
+    append({ op, domain, name: outputs[0]!, inputs: [...inputs], outputs, attributes: attributesOf(attributes) });
+    return outputs;
+  };
+  for (const { name, dtype, shape } of graph.inputs) values.know(name, typeOf(dtype, shape));
+  for (const [name, tensor] of graph.initializers) values.know(name, typeOfTensor(tensor));
+  for (const node of graph.nodes) {
+    for (const name of node.outputs) names.take(name);
+    types.infer(node);
+  }
+  return {
+    graph,
+    types: types.known,
+    emit,
+    op: (...given) => emit(...given)[0]!,
+    append,
+    constant: createConstants(graph, values.initializer),
+    initializer: values.initializer,
+    input: values.input,
+    output: values.output,
+    type: types.of,
+    shape: types.shapeOf,
+    fresh: names.fresh,
+    infer: types.infer,
+  };
+}
+
+/** Names of a graph's values and nodes, each given once. */
+function createNames(reserved: Iterable<string>) {
   const used = new Set<string>(reserved);
   const counters = new Map<string, number>();
-
-  const builder: GraphBuilder = {
-    graph,
-    types,
-    emit(op, inputs, attributes = {}, options = {}) {
-      const outputs = Array.from({ length: options.outputs ?? 1 }, () => builder.fresh(op));
-      const node: Node = {
-        op,
-        domain: options.domain ?? '',
-        name: outputs[0]!,
-        inputs: [...inputs],
-        outputs,
-        attributes: attributesOf(attributes),
-      };
-      graph.nodes.push(node);
-      builder.infer(node);
-      return outputs;
-    },
-    append(node) {
-      for (const name of node.outputs) used.add(name);
-      graph.nodes.push(node);
-      builder.infer(node);
-    },
-    op(op, inputs, attributes, options) {
-      return builder.emit(op, inputs, attributes, options)[0]!;
-    },
-    constant(dtype, values) {
-      const list = typeof values === 'number' ? [values] : values;
-      const dims = typeof values === 'number' ? [] : [list.length];
-      const key = `${dtype}[${dims}]${list.map((one) => (Object.is(one, -0) ? '-0' : String(one))).join(',')}`;
-      const found = constants.get(key);
-      // A pass may have pruned it away in between.
-      if (found !== undefined && graph.initializers.has(found)) return found;
-      const name = builder.initializer('constant', tensorOf(dtype, dims, list));
-      constants.set(key, name);
-      return name;
-    },
-    initializer(hint, tensor) {
-      const name = builder.fresh(hint);
-      graph.initializers.set(name, tensor);
-      types.set(name, typeOfTensor(tensor));
-      return name;
-    },
-    input(name, type) {
-      used.add(name);
-      graph.inputs.push({ name, dtype: type.dtype, shape: type.shape });
-      types.set(name, type);
-      return name;
-    },
-    output(name) {
-      const type = builder.type(name);
-      graph.outputs.push({ name, dtype: type.dtype, shape: type.shape });
-    },
-    type(name) {
-      const found = types.get(name);
-      if (found === undefined) throw new Error(`value "${name}" is used before anything yields it`);
-      return found;
-    },
-    shape(name) {
-      const { shape } = builder.type(name);
-      if (shape === null) {
-        throw new PtunedError(
-          'import_refused',
-          `The rank of value "${name}" cannot be inferred, and its gradient needs it.`,
-        );
-      }
-      return shape;
-    },
-    fresh(hint) {
+  return {
+    take: (name: string) => void used.add(name),
+    fresh(hint: string): string {
       for (;;) {
         const count = counters.get(hint) ?? 0;
         counters.set(hint, count + 1);
         const name = `pt/${hint}_${count}`;
-        if (!used.has(name)) {
-          used.add(name);
-          return name;
-        }
+        if (used.has(name)) continue;
+        used.add(name);
+        return name;
       }
     },
-    infer(node) {
-      const inputs = node.inputs.map((name) => (name === '' ? null : builder.type(name)));
-      const inferred = inferNode(node, inputs);
+  };
+}
+
+function createTypes(inferNode: InferNode) {
+  const known = new Map<string, TensorType>();
+  const of = (name: string): TensorType => {
+    const found = known.get(name);
+    if (found === undefined) throw new Error(`value "${name}" is used before anything yields it`);
+    return found;
+  };
+  return {
+    known,
+    of,
+    shapeOf(name: string): Dim[] {
+      const { shape } = of(name);
+      if (shape !== null) return shape;
+      const message = `The rank of value "${name}" cannot be inferred, and its gradient needs it.`;
+      throw new PtunedError('import_refused', message);
+    },
+    infer(node: Node): void {
+      const inferred = inferNode(
+        node,
+        node.inputs.map((name) => (name === '' ? null : of(name))),
+      );
       node.outputs.forEach((name, i) => {
         if (name === '') return;
         const type = inferred[i];
         if (type === undefined) throw new Error(`${describeNode(node)} has no inferred type for output ${i}`);
-        types.set(name, type);
+        known.set(name, type);
       });
     },
   };
+}
 
-  for (const input of graph.inputs) {
-    used.add(input.name);
-    types.set(input.name, typeOf(input.dtype, input.shape));
-  }
-  for (const [name, tensor] of graph.initializers) {
-    used.add(name);
-    types.set(name, typeOfTensor(tensor));
-  }
-  for (const node of graph.nodes) {
-    for (const name of node.outputs) used.add(name);
-    builder.infer(node);
-  }
-  return builder;
+/** Values that no node yields: inputs and initializers; and those that are yielded to the outside. */
+function createValues(
+  graph: Graph,
+  names: ReturnType<typeof createNames>,
+  types: Pick<ReturnType<typeof createTypes>, 'known' | 'of'>,
+) {
+  const know = (name: string, type: TensorType): void => {
+    names.take(name);
+    types.known.set(name, type);
+  };
+  return {
+    know,
+    initializer(hint: string, tensor: Tensor): string {
+      const name = names.fresh(hint);
+      graph.initializers.set(name, tensor);
+      know(name, typeOfTensor(tensor));
+      return name;
+    },
+    input(name: string, type: TensorType): string {
+      graph.inputs.push({ name, dtype: type.dtype, shape: type.shape });
+      know(name, type);
+      return name;
+    },
+    output(name: string): void {
+      const { dtype, shape } = types.of(name);
+      graph.outputs.push({ name, dtype, shape });
+    },
+  };
+}
+
+/** Equal constants share one initializer. */
+function createConstants(graph: Graph, initializer: GraphBuilder['initializer']): GraphBuilder['constant'] {
+  const constants = new Map<string, string>();
+  return (dtype, values) => {
+    const list = typeof values === 'number' ? [values] : values;
+    const dims = typeof values === 'number' ? [] : [list.length];
+    const key = `${dtype}[${dims}]${list.map((one) => (Object.is(one, -0) ? '-0' : String(one))).join(',')}`;
+    const found = constants.get(key);
+    // A pass may have pruned it away in between.
+    if (found !== undefined && graph.initializers.has(found)) return found;
+    const name = initializer('constant', tensorOf(dtype, dims, list));
+    constants.set(key, name);
+    return name;
+  };
 }
 
 /** An empty graph. */
