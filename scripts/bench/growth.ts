@@ -76,10 +76,20 @@ export function growthReport(all: readonly Growth[]): string {
   return table(['cost of', 'grows with', 'values', 'ms', 'exponent'], rows);
 }
 
-/** Cost for each unit of work: level where growth is linear. */
+/** Names of the axes: what is counted. */
+const axes: Record<string, string> = {
+  batch: 'rows of a batch',
+  length: 'tokens of a row',
+  layers: 'layers of the LM',
+  rows: 'rows of the data file',
+};
+
 export function growthPanels(all: readonly Growth[]): Panel[] {
-  return all.map(({ of, with: work, unit, points }) => {
-    const each = points.map(({ x, y }) => ({ x, y: y / x }));
-    return { title: of, x: work, y: `${unit} for each of ${work}`, series: [{ name: of, points: each }] };
-  });
+  return all.map(({ of, with: work, unit, points, exponent }) => ({
+    title: of,
+    x: axes[work] ?? work,
+    y: unit,
+    points,
+    note: `grows with ${work}, exponent ${exponent.toFixed(2)}`,
+  }));
 }
