@@ -4,6 +4,7 @@
  */
 import type { LmBatch, StepResult, Trainer } from '../lm/types.ts';
 import { joinRequests, type StepRequest, splitResult } from './pack-batch.ts';
+import { createPayoff, type Way } from './payoff.ts';
 
 export interface PackMember {
   step: Trainer['step'];
@@ -22,6 +23,8 @@ export interface PackOptions {
   pad: number;
   /** Tokens of a shared step, padding included: beyond it sharing gains nothing and costs memory. 0: none is shared. */
   mostTokens: number;
+  /** Milliseconds that only grow. */
+  now?: () => number;
 }
 
 interface Pending extends StepRequest {
@@ -35,7 +38,9 @@ const lookMilliseconds = 25;
 /** A shared step has at most so many times the tokens that its batches have alone: rows are padded to the longest. */
 const mostPadding = 1.25;
 
-export function createPack(trainer: Trainer, { pad, mostTokens }: PackOptions): Pack {
+export function createPack(trainer: Trainer, options: PackOptions): Pack {
+  const { mostTokens } = options;
+  const runGroup = createGroupRunner(trainer, options);
   /** Members that are on their way to a step, and the steps that are asked for. */
   const expected = new Set<PackMember>();
   let pending: Pending[] = [];
@@ -66,7 +71,7 @@ export function createPack(trainer: Trainer, { pad, mostTokens }: PackOptions): 
     isRunning = true;
     const asked = pending;
     pending = [];
-    for (const group of groupByLength(asked, mostTokens)) await runGroup(trainer, group, pad);
+    for (const group of groupByLength(asked, mostTokens)) await runGroup(group);
     isRunning = false;
     check();
   }
@@ -129,15 +134,40 @@ function isJoinable(batch: LmBatch): boolean {
 }
 
 /**
- * One step for the whole group. Numbers that are not finite spread from one job's rows to the others' gradients, and a
- * step that is too big fails for all: then each runs alone, and only the one that is the reason fails.
+ * Runs groups, each together as long as that pays. Numbers that are not finite spread from one job's rows to the others'
+ * gradients, and a step that is too big fails for all: then each runs alone, and only the one that is the reason fails.
  */
-async function runGroup(trainer: Trainer, group: readonly Pending[], pad: number): Promise<void> {
-  const results = group.length > 1 ? await runTogether(trainer, group, pad).catch(() => null) : null;
-  for (const [i, { batch, labels, table, weights, resolve, reject }] of group.entries()) {
-    if (results !== null) resolve(results[i]!);
-    else await trainer.step(batch, labels, table, weights).then(resolve, reject);
-  }
+function createGroupRunner(trainer: Trainer, { pad, now = () => performance.now() }: PackOptions) {
+  const payoff = createPayoff();
+  const timed = async <T>(way: Way, tokens: number, run: () => Promise<T>): Promise<T> => {
+    const begun = now();
+    const result = await run();
+    payoff.record(way, now() - begun, tokens);
+    return result;
+  };
+  const runApart = async (group: readonly Pending[]) => {
+    // Answered when all are done: what a job then does with its gradient is no part of the cost.
+    const answers: (() => void)[] = [];
+    for (const { batch, labels, table, weights, resolve, reject } of group) {
+      const step = trainer.step(batch, labels, table, weights);
+      answers.push(
+        await step.then(
+          (result) => () => resolve(result),
+          (error) => () => reject(error),
+        ),
+      );
+    }
+    for (const answer of answers) answer();
+  };
+  return async (group: readonly Pending[]): Promise<void> => {
+    if (group.length === 1) return runApart(group);
+    // Their own tokens, for what sharing pads is a part of its cost.
+    const tokens = group.reduce((sum, { batch }) => sum + batch.rows * batch.length, 0);
+    if (payoff.choose() === 'apart') return timed('apart', tokens, () => runApart(group));
+    const results = await timed('together', tokens, () => runTogether(trainer, group, pad).catch(() => null));
+    if (results === null) return runApart(group);
+    for (const [i, { resolve }] of group.entries()) resolve(results[i]!);
+  };
 }
 
 /** A result for each request, or null when a number is not finite. */

@@ -84,6 +84,40 @@ test('jobs that share batches end as they end alone', async (t) => {
   }
 });
 
+for (const [costOfRow, isShared] of [
+  [0.1, true],
+  [2, false],
+] as const) {
+  test(`steps are ${isShared ? '' : 'not '}shared where a row among many costs ${costOfRow} of one alone`, async () => {
+    let [clock, rows] = [0, [] as number[]];
+    const trainer: Pick<Trainer, 'step' | 'close'> = {
+      async step(batch) {
+        rows.push(batch.rows);
+        clock += batch.rows === 1 ? 1 : batch.rows * costOfRow;
+        return { loss: 1, losses: new Float32Array(batch.rows).fill(1), gradient: new Float32Array(batch.rows) };
+      },
+      close: async () => {},
+    };
+    const pack = createPack(trainer, { pad: 0, mostTokens: 1000, now: () => clock });
+    const members = [pack.join(), pack.join(), pack.join()];
+    const one = new BigInt64Array(1);
+    const batch = { rows: 1, length: 1, ids: one, mask: BigInt64Array.of(1n), slots: one, targets: one };
+    const table = { rows: 1, width: 1, values: new Float32Array(1) };
+    for (let i = 0; i < 60; i++) {
+      const results = await Promise.all(members.map(({ step }) => step(batch, one, table)));
+      assert.deepEqual(
+        results.map(({ losses }) => losses.length),
+        [1, 1, 1],
+      );
+      // The first steps find out.
+      if (i === 10) rows = [];
+    }
+    const [shared, alone] = [rows.filter((count) => count === 3).length, rows.filter((count) => count === 1).length];
+    // The dearer way is tried again once.
+    assert.deepEqual([shared, alone], isShared ? [48, 3] : [1, 144]);
+  });
+}
+
 test('a job that has the LM to itself, and any after it, ends in the bytes it would have without packing', async (t) => {
   const [alone, kept] = [await temporaryDirectory(t), await temporaryDirectory(t)];
   const { dependencies, opened } = residentDependencies();
