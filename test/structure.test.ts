@@ -79,7 +79,7 @@ function readTable(): Map<string, Layer> {
 
 const layers = readTable();
 const sources = filesOf('src');
-const everywhere = new Set(['config.ts', 'errors.ts', 'logger.ts', 'lru.ts']);
+const everywhere = new Set(['config.ts', 'errors.ts', 'logger.ts', 'lru.ts', 'priority.ts']);
 
 /** First folder below src, or the file's name where it lies in src itself. */
 function layerOf(path: string): string {

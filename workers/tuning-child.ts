@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { toFailureRecord } from '../src/errors.ts';
+import { giveWay } from '../src/priority.ts';
 import { realDependencies } from '../src/tuning/dependencies.ts';
 import { createResidentLms } from '../src/tuning/resident.ts';
 import { runTuning } from '../src/tuning/run.ts';
@@ -10,6 +11,7 @@ import { endWithParent } from './guard.ts';
 import type { FromChild, StopReason, ToChild, Told } from './tuning/protocol.ts';
 
 endWithParent();
+giveWay();
 const dependencies = { ...realDependencies, openLm: createResidentLms(realDependencies.openLm) };
 /** Why jobs that run are to stop, null while they are not. */
 const stops = new Map<string, StopReason | null>();

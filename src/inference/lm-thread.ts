@@ -3,10 +3,12 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { toFailureRecord } from '../errors.ts';
 import { openLm } from '../lm/open.ts';
 import type { Decoding } from '../lm/types.ts';
+import { giveWay } from '../priority.ts';
 import type { AnswerMessage, Call, CallMessage, DecodingState, Result, ThreadStart } from './lm-protocol.ts';
 import { verifyFiles } from './verify.ts';
 
 const { manifest, options } = workerData as ThreadStart;
+giveWay();
 const port = parentPort!;
 const decodings = new Map<number, Decoding>();
 let decodingsBegun = 0;
