@@ -3,6 +3,7 @@ import { promptFile, wordsFile } from '../artifacts/prompt.ts';
 import { notFound } from '../artifacts/read.ts';
 import type { ArtifactStore, LoadedPrompt } from '../artifacts/store.ts';
 import { PtunedError } from '../errors.ts';
+import { createLru } from '../lru.ts';
 import type { ModelManifest } from '../models/manifest.ts';
 import { promptWidth, tokensBefore } from '../models/past.ts';
 import { compileTask } from '../tasks/registry.ts';
@@ -44,16 +45,34 @@ export interface Served {
   tuned: Tuned | null;
 }
 
+/** What is told of an id without asking the store: enough to refuse, not to serve. */
+export interface Known {
+  base: ModelManifest;
+  /** Null for a base LM. */
+  task: Tuned['task'] | null;
+}
+
 export interface Catalog {
   /** Throws model_not_found (also for another owner's prompt), model_mismatch, damaged_artifact, missing_file. */
   resolve(id: string, owner: string): Promise<Served>;
+  /** What `id` was when this owner last asked, without asking the store; null when unknown. */
+  recall(id: string, owner: string): Known | null;
   /** Tuned prompts in memory and their bytes. */
   size(): { entries: number; weight: number };
 }
 
+/** Ids of which it is remembered what they are. */
+const mostKnown = 10_000;
+
 export function createCatalog(models: ModelSource, artifacts: ArtifactStore, limits: Limits): Catalog {
   const tokenizers: Cache<Tokenizer> = createCache(limits.tokenizers, () => 1);
   const prompts: Cache<Tuned> = createCache(limits.promptBytes, weigh);
+  const known = createLru<Known>(mostKnown, () => 1);
+
+  function remember(served: Served, owner: string): Served {
+    known.set(`${owner} ${served.id}`, { base: served.base, task: served.tuned?.task ?? null });
+    return served;
+  }
 
   function tokenizerOf(base: ModelManifest): Promise<Tokenizer> {
     return tokenizers.get(`${base.tokenizer.sha256} ${base.directory}`, async () => {
@@ -91,15 +110,17 @@ export function createCatalog(models: ModelSource, artifacts: ArtifactStore, lim
       if (!id.startsWith('ft:')) {
         const base = await models.get(id);
         if (base === null) throw notFound(id);
-        return { id, base, tokenizer: await tokenizerOf(base), tuned: null };
+        return remember({ id, base, tokenizer: await tokenizerOf(base), tuned: null }, owner);
       }
       const version = await artifacts.version(id);
       if (version === null) throw notFound(id);
       const key = `${id} ${version}`;
       const tuned = await prompts.get(key, () => load(id, key));
       if (tuned.owner !== owner) throw notFound(id);
-      return { id, base: await baseOf(id, tuned.base), tokenizer: tuned.plan.tokenizer, tuned };
+      const base = await baseOf(id, tuned.base);
+      return remember({ id, base, tokenizer: tuned.plan.tokenizer, tuned }, owner);
     },
+    recall: (id, owner) => known.get(`${owner} ${id}`) ?? null,
     size: prompts.size,
   };
 }

@@ -13,15 +13,22 @@ export function candidateScores(logits: Float32Array, { count, width, ids, weigh
   return scores;
 }
 
-/** Natural logarithm of softmax(scores / temperature). Throws internal when the LM gave something not finite. */
-export function logSoftmax(scores: Float32Array, temperature = 1): Float32Array {
+/** Natural logarithm of the sum of exp(scores / temperature). Throws internal when the LM gave something not finite. */
+export function logSumExp(scores: Float32Array, temperature = 1): number {
   let highest = Number.NEGATIVE_INFINITY;
-  for (const score of scores) if (score > highest) highest = score;
+  for (let i = 0; i < scores.length; i++) if (scores[i]! > highest) highest = scores[i]!;
   let sum = 0;
-  for (const score of scores) sum += Math.exp((score - highest) / temperature);
+  for (let i = 0; i < scores.length; i++) sum += Math.exp((scores[i]! - highest) / temperature);
   if (!Number.isFinite(sum) || sum === 0) throw notNumbers();
-  const logSum = Math.log(sum);
-  return scores.map((score) => (score - highest) / temperature - logSum);
+  return highest / temperature + Math.log(sum);
+}
+
+/** Natural logarithm of softmax(scores / temperature). Throws as {@link logSumExp}. */
+export function logSoftmax(scores: Float32Array, temperature = 1): Float32Array {
+  const all = logSumExp(scores, temperature);
+  const result = new Float32Array(scores.length);
+  for (let i = 0; i < scores.length; i++) result[i] = scores[i]! / temperature - all;
+  return result;
 }
 
 /** Indices of the `count` highest values, highest first; of equal ones the lower index first. O(n · log count). */
@@ -40,14 +47,15 @@ export function highest(values: Float32Array, count: number): number[] {
       at = least;
     }
   };
-  for (let i = 0; i < values.length; i++) {
-    if (heap.length < count) {
-      heap.push(i);
-      if (heap.length === count) for (let at = count >> 1; at >= 0; at--) sink(at);
-    } else if (below(heap[0]!, i)) {
-      heap[0] = i;
-      sink(0);
-    }
+  let i = 0;
+  for (; i < Math.min(count, values.length); i++) heap.push(i);
+  for (let at = heap.length >> 1; at >= 0; at--) sink(at);
+  // Later indices lose against equal values, so that values alone decide.
+  for (let least = values[heap[0]!]!; i < values.length; i++) {
+    if (!(values[i]! > least)) continue;
+    heap[0] = i;
+    sink(0);
+    least = values[heap[0]!]!;
   }
   return heap.sort((a, b) => (below(a, b) ? 1 : -1));
 }

@@ -7,7 +7,7 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, RawServerDefault } from 'fastify';
 import type { RenderedRow } from '../tasks/types.ts';
 import type { Ticket } from './batch.ts';
-import type { Catalog, Served } from './catalog.ts';
+import type { Catalog, Known, Served } from './catalog.ts';
 import type { Work } from './lane.ts';
 import type { Residents } from './residents.ts';
 import type { Usage } from './schema.ts';
@@ -34,10 +34,24 @@ export function ownerOf(request: FastifyRequest): string {
 /** Aborts when the client goes away before its answer is complete. */
 export function clientSignal(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
+  if (reply.raw.destroyed) gone.abort();
   reply.raw.once('close', () => {
     if (!reply.raw.writableFinished) gone.abort();
   });
   return gone.signal;
+}
+
+/**
+ * What serves `id` for its owner, as {@link Catalog.resolve} tells. A queue without room for `rows` more refuses before
+ * the store is asked: on a busy machine its answer takes longer than all the rest of a refusal.
+ */
+export async function resolveWithRoom(
+  { catalog, residents }: Serving,
+  { id, owner, rows, work }: { id: string; owner: string; rows: number; work: (task: Known['task']) => Work },
+): Promise<Served> {
+  const known = catalog.recall(id, owner);
+  if (known !== null) residents.peek(known.base)?.checkRoom(work(known.task), rows);
+  return catalog.resolve(id, owner);
 }
 
 /** Milliseconds of tokenizing after which others get their turn. */

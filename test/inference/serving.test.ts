@@ -79,6 +79,35 @@ test('overload: what does not fit is refused at once with Retry-After, the rest 
   });
 });
 
+test('a full queue refuses what it knows without asking the store', async () => {
+  const limits = { waitingRows: 4, batchRows: 4 };
+  await withServer({ limits, lm: { runMs: 1000 } }, async (server) => {
+    const body = { model: 'masked', inputs: { text: '[MASK]' } };
+    const ask = () => server.post('/v1/fill_mask', body);
+    assert.equal((await ask()).status, 200);
+    const taken = Array.from({ length: 30 }, ask);
+    // The first run has begun, and as many wait as may.
+    await sleep(300);
+    let asked = 0;
+    const { models } = server;
+    const get = models.get.bind(models);
+    models.get = (id) => {
+      asked++;
+      return get(id);
+    };
+    const refused = await Promise.all(Array.from({ length: 5 }, ask));
+    assert.deepEqual(
+      refused.map(({ status }) => status),
+      [503, 503, 503, 503, 503],
+    );
+    assert.equal(asked, 0);
+    const generated = await server.post('/v1/completions', { model: 'causal', prompt: 'Oslo', max_tokens: 1 });
+    assert.equal(generated.status, 200);
+    assert.equal(asked, 1);
+    assert.ok((await Promise.all(taken)).some(({ status }) => status === 200));
+  });
+});
+
 test('requests that wait too long are refused', async () => {
   await withServer({ limits: { waitMs: 300, batchRows: 1 }, lm: { runMs: 400 } }, async (server) => {
     const ask = () => server.post('/v1/fill_mask', { model: 'masked', inputs: { text: '[MASK]' } });

@@ -2,11 +2,22 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import { PtunedError } from '../../errors.ts';
 import { type Candidates, generatedFrom, type RenderedRow } from '../../tasks/types.ts';
-import type { Served } from '../catalog.ts';
+import type { Known, Served } from '../catalog.ts';
 import { type CompletionOptions, createCompletion, type IndexedPiece, type Piece } from '../completion.ts';
+import type { Work } from '../lane.ts';
 import { checkLength, longestOf, renderInput, renderText } from '../render.ts';
 import { CompletionRequest, type CompletionResponse, type Fields } from '../schema.ts';
-import { type App, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
+import {
+  type App,
+  asList,
+  clientSignal,
+  ownerOf,
+  renderAll,
+  resolveWithRoom,
+  type Serving,
+  scoreAll,
+  usageOf,
+} from '../serving.ts';
 import { joinPieces, streamPieces } from '../stream.ts';
 import { classify } from './classifications.ts';
 
@@ -22,8 +33,9 @@ export function completionsRoute(app: App, serving: Serving): void {
     { schema: { body: CompletionRequest }, sse: 'manual' },
     async (request, reply): Promise<CompletionResponse | undefined> => {
       const { body } = request;
+      const asked = { id: body.model, owner: ownerOf(request), rows: asList<unknown>(body.prompt).length };
+      const served = await resolveWithRoom(serving, { ...asked, work: (task) => workFor(task, body) });
       const signal = clientSignal(reply);
-      const served = await serving.catalog.resolve(body.model, ownerOf(request));
       const plan = await planFor(serving, served, body);
       const head = {
         id: `cmpl-${randomUUID().replaceAll('-', '')}`,
@@ -53,11 +65,19 @@ async function planFor(serving: Serving, served: Served, body: CompletionRequest
   throw new PtunedError('wrong_model_kind', message, { param: 'model' });
 }
 
+/** One token more needs only the logits at the row's end, so such rows share batches with the other queries. */
+function workFor(task: Known['task'], body: CompletionRequest): Work {
+  return task === 'classification' || wantedTokens(task, body) === 1 ? 'score' : 'generate';
+}
+
+function wantedTokens(task: Known['task'], body: CompletionRequest): number {
+  return body.max_tokens ?? (task === null ? 16 : 1);
+}
+
 async function planText(serving: Serving, served: Served, body: CompletionRequest): Promise<Plan> {
   const { tuned, tokenizer } = served;
-  const wanted = body.max_tokens ?? (tuned === null ? 16 : 1);
-  // One token more needs only the logits at the row's end, so such rows share batches with the other queries.
-  const work = wanted === 1 ? 'score' : 'generate';
+  const wanted = wantedTokens(tuned?.task ?? null, body);
+  const work = workFor(tuned?.task ?? null, body);
   const rows = await renderPrompts(serving, served, work, body.prompt);
   const { eos } = tokenizer.special;
   const ends = [...(eos === null ? [] : [eos]), ...(served.base.decoder?.ends ?? [])];
@@ -131,10 +151,10 @@ function labelPiece({ label, scores }: ReturnType<typeof classify>, count: numbe
 function renderPrompts(
   serving: Serving,
   served: Served,
-  work: 'score' | 'generate',
+  work: Work,
   prompt: CompletionRequest['prompt'],
 ): Promise<RenderedRow[]> {
-  const prompts: (string | Fields)[] = Array.isArray(prompt) ? prompt : [prompt];
+  const prompts = asList<string | Fields>(prompt);
   return renderAll(serving, served, work, prompts, (one, index) => {
     const place = Array.isArray(prompt) ? `prompt[${index}]` : 'prompt';
     const { tuned } = served;

@@ -1,10 +1,20 @@
 /** POST /v1/fill_mask: the likeliest words at the target of a tuned cloze prompt, or at the mask of a masked LM. */
 import { PtunedError } from '../../errors.ts';
 import type { Served } from '../catalog.ts';
-import { candidateScores, highest, logSoftmax } from '../probabilities.ts';
+import { candidateScores, highest, logSumExp } from '../probabilities.ts';
 import { renderInput } from '../render.ts';
 import { type Fields, FillMaskRequest, type FillMaskResponse } from '../schema.ts';
-import { type App, asList, clientSignal, ownerOf, renderAll, type Serving, scoreAll, usageOf } from '../serving.ts';
+import {
+  type App,
+  asList,
+  clientSignal,
+  ownerOf,
+  renderAll,
+  resolveWithRoom,
+  type Serving,
+  scoreAll,
+  usageOf,
+} from '../serving.ts';
 
 export function fillMaskRoute(app: App, serving: Serving): void {
   app.post(
@@ -12,11 +22,13 @@ export function fillMaskRoute(app: App, serving: Serving): void {
     { schema: { body: FillMaskRequest } },
     async (request, reply): Promise<FillMaskResponse> => {
       const { model, inputs, top_k: topK = 5 } = request.body;
+      const list = asList(inputs);
+      const asked = { id: model, owner: ownerOf(request), rows: list.length, work: () => 'score' as const };
+      const served = await resolveWithRoom(serving, asked);
       const signal = clientSignal(reply);
-      const served = await serving.catalog.resolve(model, ownerOf(request));
       checkKind(served);
       const render = (input: Fields, index: number) => renderInput(served, input, placeOf(inputs, index));
-      const rows = await renderAll(serving, served, 'score', asList(inputs), render);
+      const rows = await renderAll(serving, served, 'score', list, render);
       const predictions = await scoreAll(serving, served, rows, signal, (logits) => predict(served, logits, topK));
       const data = predictions.map((list, index) => ({ index, predictions: list }));
       return { object: 'list', model, data, usage: usageOf(rows) };
@@ -26,12 +38,13 @@ export function fillMaskRoute(app: App, serving: Serving): void {
 
 function predict({ tuned, tokenizer }: Served, logits: Float32Array, topK: number) {
   const candidates = tuned?.candidates ?? null;
-  const logprobs = logSoftmax(candidates === null ? logits : candidateScores(logits, candidates));
-  return highest(logprobs, topK).map((index) => {
+  const scores = candidates === null ? logits : candidateScores(logits, candidates);
+  const all = logSumExp(scores);
+  return highest(scores, topK).map((index) => {
     const token = candidates === null ? index : candidates.ids[index * candidates.width]!;
     // Special tokens decode to nothing.
     const name = candidates?.names[index] ?? (tokenizer.decode([token]).trim() || tokenizer.token(token));
-    return { token_str: name, token, score: Math.exp(logprobs[index]!) };
+    return { token_str: name, token, score: Math.exp(scores[index]! - all) };
   });
 }
 
