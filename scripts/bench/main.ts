@@ -140,7 +140,7 @@ publishing(program.command('train').description('whole training steps: encoder, 
   .action(train);
 
 publishing(program.command('infer').description('requests to the inference server: one tuned prompt, many, too many'))
-  .addOption(new Option('--lm <names...>', 'which LMs').choices(lmNames).default(['gpt2', 'gpt2-small']))
+  .addOption(new Option('--lm <names...>', 'which LMs').choices(lmNames).default(['gpt2-cache', 'gpt2-small']))
   .option('--prompts <count>', 'different tuned prompts in the mixed load', count, 64)
   .option('--clients <count>', 'clients that each wait for their answer', count, 64)
   .option('--seconds <count>', 'length of each measurement', count, 6)
