@@ -9,7 +9,7 @@ import { predictProgram } from './programs.ts';
 import { decodeByRepeating, lastOf, padded } from './repeat.ts';
 import { lengthsOf } from './rows.ts';
 import { batchFeeds, openProgram } from './run-program.ts';
-import { createStarts } from './starts.ts';
+import { createStarts, keepsLogits } from './starts.ts';
 import type { Decoding, LmBatch, Predictor, PromptTable } from './types.ts';
 
 export interface PredictorOptions extends SessionOptions {
@@ -25,7 +25,9 @@ export function createPredictor(lm: Inspected, options: PredictorOptions): Promi
 /** Every run may go on from keys and values, so that one session serves all. */
 async function createCachedPredictor(lm: Inspected, options: PredictorOptions): Promise<Predictor> {
   const session = await openCached(lm, options);
-  const starts = createStarts(session, lm.redundant === 'prefixes' ? (options.keptBytes ?? 0) : 0);
+  const { keptBytes = 0 } = options;
+  const keeps = keptBytes > 0 && lm.redundant === 'prefixes' && (await keepsLogits(session, lm.embedding.width));
+  const starts = createStarts(session, keeps ? keptBytes : 0);
   return {
     async logits(given, table) {
       const { batch, start } = await starts.of(given, table);

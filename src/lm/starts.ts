@@ -6,6 +6,7 @@ import { createLru } from '../lru.ts';
 import { type CachedSession, type Start, startBehind } from './cache.ts';
 import { bytesOf, type Past, pastOfRow, pastOfTable } from './past.ts';
 import { cutBatch, lengthsOf, type Span } from './rows.ts';
+import { differ, tolerance } from './trial.ts';
 import type { Leading, LmBatch, PromptTable } from './types.ts';
 
 /** A batch without the tokens that stand before it. */
@@ -56,6 +57,33 @@ export function createStarts(session: CachedSession, limit: number): Starts {
       return { batch: withoutLeads(batch, leads), start: startBehind(session.past, pasts) };
     },
   };
+}
+
+/**
+ * Whether rows behind kept beginnings of different lengths have the logits of whole rows, measured on a few tokens: an LM may
+ * take cached tokens otherwise than its own (positions counted from the cache's length, a mask it does not heed).
+ */
+export async function keepsLogits(session: CachedSession, width: number): Promise<boolean> {
+  const lengths = [6, 4, 3];
+  const [rows, length] = [lengths.length, lengths[0]!];
+  const place = { length: rows * length };
+  const batch: LmBatch = {
+    ...{ rows, length },
+    ids: BigInt64Array.from(place, (_, i) => BigInt(i % length < lengths[Math.floor(i / length)]! ? 5 + (i % 11) : 0)),
+    mask: BigInt64Array.from(place, (_, i) => (i % length < lengths[Math.floor(i / length)]! ? 1n : 0n)),
+    slots: BigInt64Array.from(place, (_, i) => (i % length === 1 ? 0n : -1n)),
+    targets: BigInt64Array.from(lengths, (count) => BigInt(count - 1)),
+    leading: [{ key: 'long', tokens: 3 }, { key: 'short', tokens: 2 }, null],
+  };
+  const table = { rows: 1, width, values: Float32Array.from({ length: width }, (_, i) => 0.1 * Math.sin(i)) };
+  const plain = startBehind(
+    session.past,
+    lengths.map(() => null),
+  );
+  const whole = await session.run(batch, table, plain, 'logits');
+  const rest = await createStarts(session, Number.POSITIVE_INFINITY).of(batch, table);
+  const behind = await session.run(rest.batch, table, rest.start, 'logits');
+  return differ(behind.logits, whole.logits) <= tolerance;
 }
 
 type Leads = (Leading | null)[];

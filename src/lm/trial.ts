@@ -15,7 +15,7 @@ import { openGraph, runnerOn, trainerOn } from './run-program.ts';
 import type { LmBatch, PromptTable, StepResult } from './types.ts';
 
 /** Largest difference from the step that computes every token, relative to its largest element: rounding is far below. */
-const tolerance = 1e-4;
+export const tolerance = 1e-4;
 const options = { threads: 1, device: 'cpu', prepack: false } as const;
 
 /**
@@ -73,7 +73,8 @@ function agree(one: StepResult, other: StepResult): boolean {
 }
 
 /** Largest difference, relative to the largest element expected. */
-function differ(found: Float32Array, expected: Float32Array): number {
+/** Largest difference relative to the largest expected element. */
+export function differ(found: Float32Array, expected: Float32Array): number {
   let [difference, size] = [0, 0];
   for (let i = 0; i < expected.length; i++) {
     difference = Math.max(difference, Math.abs(found[i]! - expected[i]!));

@@ -6,7 +6,7 @@ import { padBatch } from '../../src/data/batches.ts';
 import { type CachedSession, openCached, startBehind } from '../../src/lm/cache.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { createPredictor } from '../../src/lm/predict.ts';
-import { createStarts } from '../../src/lm/starts.ts';
+import { createStarts, keepsLogits } from '../../src/lm/starts.ts';
 import type { Leading, LmBatch, PromptTable } from '../../src/lm/types.ts';
 import type { RenderedRow } from '../../src/tasks/types.ts';
 import { relativeError } from '../../src/tuning/reference.ts';
@@ -153,4 +153,26 @@ test('a row of nothing but its beginning is run whole, for its target must be le
   assert.deepEqual(start, startBehind(session.past, [null]));
   assert.equal(session.tokens(), 0);
   await session.close();
+});
+
+test('an LM that takes cached tokens otherwise than its own is noticed', async () => {
+  for (const name of ['gpt2', 'llama']) {
+    const { lm, options } = await load(name);
+    const session = await openCached(lm, options);
+    const { width } = lm.embedding;
+    assert.equal(await keepsLogits(session, width), true);
+    const uncounted: CachedSession = {
+      ...session,
+      run: (batch, table, start, wanted) =>
+        session.run(batch, table, { ...start, before: start.before.map(() => 0) }, wanted),
+    };
+    assert.equal(await keepsLogits(uncounted, width), false);
+    const unmasked: CachedSession = {
+      ...session,
+      run: (batch, table, start, wanted) =>
+        session.run(batch, table, { ...start, mask: start.mask.map((row) => row.map(() => 1n)) }, wanted),
+    };
+    assert.equal(await keepsLogits(unmasked, width), false);
+    await session.close();
+  }
 });
