@@ -43,34 +43,7 @@ export type App = FastifyInstance<
 /** Builds the app; nothing listens yet. `close()` ends open event streams and then the connections. */
 export async function createApp(services: ApiServices): Promise<App> {
   const { config, logger } = services;
-  const app: App = fastify({
-    loggerInstance: logger as FastifyBaseLogger,
-    logController: new LogController({ disableRequestLogging: true }),
-    genReqId: () => `req_${randomBytes(12).toString('hex')}`,
-    requestTimeout: 300_000,
-    http: { headersTimeout: 30_000 },
-    bodyLimit: 1 << 20,
-    routerOptions: { maxParamLength: 1000 },
-    forceCloseConnections: 'idle',
-    // A request that meets a stopping service is still answered; nothing new connects.
-    return503OnClosing: false,
-    // Nothing is converted, defaulted or dropped: a request is what the user wrote, or it is refused.
-    ajv: {
-      customOptions: {
-        removeAdditional: false,
-        coerceTypes: false,
-        useDefaults: false,
-        allErrors: false,
-        verbose: true,
-        keywords: [accepts],
-      },
-    },
-    schemaErrorFormatter: explainValidation,
-    clientErrorHandler: answerBrokenRequest,
-    frameworkErrors: (error, request, reply) => {
-      sendError(reply, toPtunedError(error, request));
-    },
-  });
+  const app = createServer(logger);
   // Response schemas document; the types check them. Serialising by them would drop what they forget.
   app.setSerializerCompiler(() => (payload) => JSON.stringify(payload));
   app.removeContentTypeParser('text/plain');
@@ -109,6 +82,38 @@ export async function createApp(services: ApiServices): Promise<App> {
     { prefix: '/v1' },
   );
   return app;
+}
+
+/** Fastify as this service sets it: limits of a request, ids, and failures from before a route is found. */
+function createServer(logger: ApiServices['logger']): App {
+  return fastify({
+    loggerInstance: logger as FastifyBaseLogger,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => `req_${randomBytes(12).toString('hex')}`,
+    requestTimeout: 300_000,
+    http: { headersTimeout: 30_000 },
+    bodyLimit: 1 << 20,
+    routerOptions: { maxParamLength: 1000 },
+    forceCloseConnections: 'idle',
+    // A request that meets a stopping service is still answered; nothing new connects.
+    return503OnClosing: false,
+    // Nothing is converted, defaulted or dropped: a request is what the user wrote, or it is refused.
+    ajv: {
+      customOptions: {
+        removeAdditional: false,
+        coerceTypes: false,
+        useDefaults: false,
+        allErrors: false,
+        verbose: true,
+        keywords: [accepts],
+      },
+    },
+    schemaErrorFormatter: explainValidation,
+    clientErrorHandler: answerBrokenRequest,
+    frameworkErrors: (error, request, reply) => {
+      sendError(reply, toPtunedError(error, request));
+    },
+  });
 }
 
 /** Answers sent while the service stops close their connections: `close()` need not wait for clients to leave. */
