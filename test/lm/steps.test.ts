@@ -4,6 +4,7 @@ import { existsSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { readSafetensors } from '../../src/artifacts/safetensors.ts';
 import type { PtunedError } from '../../src/errors.ts';
 import { createAnsweringPredictor } from '../../src/lm/answer.ts';
 import { importModel } from '../../src/lm/import.ts';
@@ -45,6 +46,32 @@ async function checkAgreement(lm: Inspected, folder: string): Promise<void> {
   await cached.close();
   await whole.close();
 }
+
+test('what PyTorch generates: its logits at every step, from the cache and without', async () => {
+  const { batch, table } = await reference(t5Fixture);
+  const tensors = await readSafetensors(join(t5Fixture, 'reference.safetensors'));
+  const [rows, length] = tensors.get('generated')!.shape as [number, number];
+  const tokens = Array.from(tensors.get('generated')!.data as BigInt64Array, Number);
+  const logits = tensors.get('generated_logits')!.data as Float32Array;
+  const lm = inspectDirectory(t5Fixture);
+  const size = lm.vocabularySize;
+  const start = BigInt64Array.from({ length: rows }, (_, row) => BigInt(tokens[row * length]!));
+  const begun = { ...batch, targets: new BigInt64Array(rows), decoder: { length: 1, ids: start } };
+  for (const one of [lm, { ...lm, steps: null }]) {
+    const predictor = await predictorOf(one);
+    const decoding = await predictor.decode(begun, table);
+    for (let step = 0; step < length - 1; step++) {
+      if (step > 0) await decoding.advance(decoding.rows.map((row) => tokens[row * length + step]!));
+      for (let row = 0; row < rows; row++) {
+        const at = row * (length - 1) + step;
+        const expected = logits.subarray(at * size, (at + 1) * size);
+        const error = relativeError(decoding.logits.subarray(row * size, (row + 1) * size), expected);
+        assert.ok(error < 1e-5, `row ${row}, step ${step}: ${error}`);
+      }
+    }
+    await predictor.close();
+  }
+});
 
 test('the branch of a merged decoder', async () => {
   const lm = inspectDirectory(t5Fixture);
