@@ -11,8 +11,8 @@ import { decodeInSteps, type Stepping } from './steps.ts';
 import type { Decoding, LmBatch, Predictor, PromptTable } from './types.ts';
 
 /**
- * Encoder and decoder in a session each, so that their weights are in memory once; what goes on from the decoder's cache is
- * opened when generation first needs it.
+ * Encoder and decoder in a session each, so that their weights are in memory once; what goes on from the decoder's cache, which
+ * has the decoder's weights again, is opened when generation first needs it.
  */
 export async function createAnsweringPredictor(
   lm: Inspected,

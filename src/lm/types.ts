@@ -89,7 +89,7 @@ export interface Scorer {
   close(): Promise<void>;
 }
 
-/** A causal LM in the middle of generating for several rows. */
+/** An LM in the middle of generating for several rows. */
 export interface Decoding {
   /** Rows still generating, as indices into the batch that began. */
   readonly rows: readonly number[];
@@ -104,7 +104,11 @@ export interface Decoding {
 export interface Predictor {
   /** Logits at the targets [rows, vocabulary]. Rows may use different parts of one table: different tuned prompts. */
   logits(batch: LmBatch, table: PromptTable): Promise<Float32Array>;
-  /** Starts generation after each row's last token (causal LMs; `targets` are ignored). */
+  /**
+   * Starts generation after each row's last token, of an encoder-decoder LM behind the decoder ids up to each target; a causal
+   * LM ignores the targets.
+   * @throws PtunedError wrong_model_kind for a masked LM
+   */
   decode(batch: LmBatch, table: PromptTable): Promise<Decoding>;
   close(): Promise<void>;
 }
