@@ -8,7 +8,8 @@ export function ownCases(): ConformanceCase[] {
   return gradientCases.map((one) => ({
     op: opKey(one.domain ?? '', one.op),
     name: caseName(one),
-    subject: subjectOf(one),
+    // Of rounded values finite differences tell nothing: quantize.test.ts has their gradients.
+    subject: one.rounds ? { ...subjectOf(one), variables: [] } : subjectOf(one),
     knowledge: [[knowledgeOf(one, 'static')], [knowledgeOf(one, 'symbolic')]],
     ...(one.precision === undefined ? {} : { precision: one.precision }),
   }));
