@@ -4,7 +4,8 @@
  * (the system may drop them) and the rest. Fails where the largest is above `--limit` times the weights.
  */
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
+import { PtunedError } from '../src/errors.ts';
 import { importModel } from '../src/lm/import.ts';
 import { openLm } from '../src/lm/open.ts';
 import { inspectModel } from '../src/lm/report.ts';
@@ -74,7 +75,7 @@ async function main(directory: string, options: Options): Promise<void> {
 
 const number = (text: string): number => {
   const value = Number(text);
-  if (!(value > 0)) throw new Error(`"${text}" is not a positive number`);
+  if (!(value > 0)) throw new InvalidArgumentError('A positive number is expected.');
   return value;
 };
 const command = new Command('check:memory')
@@ -85,4 +86,10 @@ const command = new Command('check:memory')
   .option('--threads <threads>', 'onnxruntime threads', number, 2)
   .option('--limit <factor>', 'fail above so many times the weights', number);
 command.parse();
-await main(command.args[0]!, command.opts<Options>());
+try {
+  await main(command.args[0]!, command.opts<Options>());
+} catch (error) {
+  if (!(error instanceof PtunedError)) throw error;
+  console.error(`check:memory: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { Command } from 'commander';
 import colors from 'picocolors';
 import { createClient } from './demo/client.ts';
 import { followJob } from './demo/follow.ts';
@@ -24,12 +24,10 @@ interface DemoTask {
 }
 
 const root = findRoot(dirname(fileURLToPath(import.meta.url)));
-const { values: options } = parseArgs({
-  options: {
-    keep: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
-});
+const options = new Command('npm run demo --')
+  .option('--keep', 'leave the service running after the demonstration')
+  .parse()
+  .opts<{ keep?: true }>();
 
 /** The project's folder, from its sources as from its build. */
 function findRoot(start: string): string {
@@ -127,11 +125,7 @@ async function ask(client: ReturnType<typeof createClient>, model: string, task:
   }
 }
 
-if (options.help) {
-  console.log('npm run demo [-- --keep]\n\n  --keep   leave the service running after the demonstration');
-} else {
-  main().catch((error: unknown) => {
-    console.error(colors.red(error instanceof Error ? error.message : String(error)));
-    process.exitCode = 1;
-  });
-}
+main().catch((error: unknown) => {
+  console.error(colors.red(error instanceof Error ? error.message : String(error)));
+  process.exitCode = 1;
+});

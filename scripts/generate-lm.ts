@@ -2,7 +2,7 @@
  * `npm run generate:lm -- gpt2 DIRECTORY [--layers 12 --hidden 768 …]` writes an LM of the family's
  * shape with random weights as external data, ready for `ptuned models add`. Any size: the weights are written as a stream.
  */
-import { Command } from 'commander';
+import { Argument, Command, InvalidArgumentError } from 'commander';
 import { families } from './lms/registry.ts';
 import type { Head, Precision } from './lms/shape.ts';
 import { writeLm } from './lms/write.ts';
@@ -23,8 +23,7 @@ interface Options {
 
 function generate(name: string, directory: string, { precision, head, cache, seed, ...shape }: Options): void {
   const family = families.get(name);
-  if (family === undefined)
-    throw new Error(`"${name}" is not a family; accepted are ${[...families.keys()].join(', ')}`);
+  if (family === undefined) throw new Error(`${name} is no family`);
   const written = writeLm(directory, family, { shape, precision, head, cache, seed });
   const { layers, hidden, vocabulary } = written.shape;
   const size = (written.weightBytes / 2 ** 20).toFixed(1);
@@ -35,15 +34,15 @@ function generate(name: string, directory: string, { precision, head, cache, see
 
 const count = (text: string): number => {
   const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new Error(`"${text}" is not a whole number`);
+  if (!Number.isInteger(value) || value < 0) throw new InvalidArgumentError('A whole number is expected.');
   return value;
 };
 const oneOf = <T extends string>(...accepted: T[]) => (text: string): T => {
-  if (!(accepted as string[]).includes(text)) throw new Error(`"${text}" is not one of ${accepted.join(', ')}`);
+  if (!(accepted as string[]).includes(text)) throw new InvalidArgumentError(`Accepted: ${accepted.join(', ')}.`);
   return text as T;
 }; // biome-ignore format: one idea
 new Command('generate-lm')
-  .argument('<family>', [...families.keys()].join(', '))
+  .addArgument(new Argument('<family>').choices([...families.keys()]))
   .argument('<directory>', 'where to write it')
   .option('--layers <count>', '', count)
   .option('--hidden <width>', '', count)
