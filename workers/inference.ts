@@ -5,11 +5,13 @@ import { readConfig } from '../src/config.ts';
 import { buildInferenceServer } from '../src/inference/server.ts';
 import { createLogger } from '../src/logger.ts';
 import { createModelRegistry } from '../src/models/registry.ts';
+import { requireDevice } from './device.ts';
 import { listen, runProcess } from './lifecycle.ts';
 
 const config = readConfig();
 const logger = createLogger('inference', config.logLevel);
 await runProcess(logger, async () => {
+  await requireDevice(config);
   const models = createModelRegistry(config.dataDirectory);
   const artifacts = createArtifactStore(join(config.dataDirectory, 'artifacts'));
   const server = await buildInferenceServer({ config, logger, models, artifacts });
