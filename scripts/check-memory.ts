@@ -65,7 +65,7 @@ async function main(directory: string, options: Options): Promise<void> {
   const weights = manifest.weightBytes / 2 ** 20;
   const { peak } = memory();
   console.log(`weights ${weights.toFixed(0)} MiB; largest ${(peak / weights).toFixed(2)} times that`);
-  const { memory: estimate } = inspectModel(directory, { batch: options.batch, length: options.length });
+  const { memory: estimate } = await inspectModel(directory, { batch: options.batch, length: options.length });
   if (estimate !== null) {
     const estimated = (estimate.weights + estimate.activations + estimate.process) / 2 ** 20;
     console.log(`models inspect says ${estimated.toFixed(0)} MiB: ${((100 * estimated) / peak - 100).toFixed(0)} %`);

@@ -4,6 +4,7 @@ import type { Inspection, MemoryEstimate } from '../src/models/inspection.ts';
 export function describeInspection(one: Inspection): string {
   const { embedding } = one;
   const rows: [string, string | string[]][] = [
+    ['graph', graph(one)],
     ['kind', `${one.kind} LM, ${one.architecture}`],
     ['parameters', `${count(one.parameters)} (${mebibytes(one.weightBytes)} stored)`],
     ['precision', precision(one)],
@@ -18,12 +19,17 @@ export function describeInspection(one: Inspection): string {
     ['gradient path', counts(one.gradientPath, ' ')],
     ['missing rules', missing(one)],
     ...(one.straightThrough.length === 0 ? [] : [straightThrough(one)]),
+    ['prefix tuning', one.prefixRefusal === null ? 'possible' : `not possible: ${one.prefixRefusal}`],
     ['memory', one.memory === null ? 'not known: rules are missing' : memory(one.memory)],
   ]; // biome-ignore format: a table
   const lines = rows.flatMap(([name, value]) =>
     [value].flat().map((line, i) => `  ${(i === 0 ? name : '').padEnd(17)} ${line}`),
   );
   return [one.directory, ...lines].join('\n');
+}
+
+function graph({ graph, otherGraphs }: Inspection): string {
+  return otherGraphs.length === 0 ? graph : `${graph} (--graph takes ${otherGraphs.join(', ')} instead)`;
 }
 
 function missing(one: Inspection): string | string[] {

@@ -9,7 +9,7 @@ endWithParent();
 process.once('message', async ({ directory, options, inspect }: PreflightRequest) => {
   const send = (message: PreflightMessage) => process.send!(message, () => process.exit(0));
   try {
-    if (inspect !== undefined) send({ inspection: inspectModel(directory, inspect, options) });
+    if (inspect !== undefined) send({ inspection: await inspectModel(directory, inspect, options) });
     else send({ manifest: await importModel(directory, options) });
   } catch (error) {
     send({ failure: toFailureRecord(error) });

@@ -21,6 +21,10 @@ const embeddingOption = [
   '--embedding <node>',
   'the node that looks up word embeddings, where it cannot be told (a refusal lists those there are)',
 ] as const;
+const graphOption = [
+  '--graph <file>',
+  'the graph, relative to the folder, where there are several (onnx/model_q4.onnx)',
+] as const;
 const dataOption = ['--data <directory>', 'where everything is kept (default: PTUNED_DATA, or ./.ptuned)'] as const;
 
 function configOf({ data }: DataOption): Config {
@@ -73,10 +77,11 @@ models
   .argument('<directory>', 'folder with config.json, tokenizer.json and model.onnx or onnx/model.onnx')
   .option('--id <id>', "its name in the service (default: the folder's)")
   .option(...embeddingOption)
+  .option(...graphOption)
   .option(...dataOption)
-  .action(async (directory: string, { data, id, embedding }: DataOption & ImportOptions) => {
+  .action(async (directory: string, { data, ...options }: DataOption & ImportOptions) => {
     const config = configOf(data === undefined ? {} : { data });
-    const manifest = await preflightModel(directory, { id, embedding });
+    const manifest = await preflightModel(directory, options);
     await createModelRegistry(config.dataDirectory).put(manifest);
     console.log(describeModel(manifest));
   });
@@ -88,8 +93,9 @@ models
   .option('--batch <rows>', 'rows of a training batch', wholeNumber, 8)
   .option('--length <tokens>', 'tokens of a row, pseudo tokens included', wholeNumber, 32)
   .option(...embeddingOption)
-  .action(async (directory: string, { batch, length, embedding }: InspectionRequest & ImportOptions) => {
-    console.log(describeInspection(await preflightInspection(directory, { batch, length }, { embedding })));
+  .option(...graphOption)
+  .action(async (directory: string, { batch, length, ...options }: InspectionRequest & ImportOptions) => {
+    console.log(describeInspection(await preflightInspection(directory, { batch, length }, options)));
   });
 
 models

@@ -18,6 +18,8 @@ export interface ReplayOptions {
   renamed: Map<string, string>;
   /** Whether a fused op, by its key, is rewritten to primitives. */
   lower(key: string): boolean;
+  /** See LowerContext. Default null. */
+  keyMask?: string | null;
   /** A known symbolic dimension as an int64 [1] value, null where there is no source for it. */
   dimSource?(dim: Dim): string | null;
   /** Called after a node was replayed; `node` reads and yields the source's names. */
@@ -55,7 +57,7 @@ function replayNode(builder: GraphBuilder, node: Node, options: ReplayOptions): 
       appendFused(builder, copy);
       return;
     }
-    const outputs = lowerNode(builder, copy);
+    const outputs = lowerNode(builder, copy, options.keyMask);
     for (const [i, name] of node.outputs.entries()) if (name !== '') renamed.set(name, outputs[i]!);
     return;
   }

@@ -2,6 +2,7 @@
  * Replays a frozen LM's graph into a new one whose inputs are the host's feeds, with prompt rows spliced into the word
  * embeddings on the way.
  */
+import { lowerings } from '../autodiff/lower/registry.ts';
 import { namesOf } from '../autodiff/prune.ts';
 import { replay } from '../autodiff/replay.ts';
 import { PtunedError } from '../errors.ts';
@@ -25,8 +26,8 @@ export interface LmGraph {
   redundant?: Redundancy | undefined;
   /** What an encoder hands to its decoder, where both are known; null otherwise. */
   encoded: string | null;
-  /** The word-embedding lookup: its output, and the ids it looks up. */
-  embedding: { output: string; ids: string; width: number };
+  /** The word-embedding lookup: its output, the ids it looks up, the axis of the table that they count. */
+  embedding: { output: string; ids: string; width: number; axis: 0 | 1 };
 }
 
 export interface AssembleOptions {
@@ -82,7 +83,8 @@ export function assemble(lm: LmGraph, options: AssembleOptions): Assembled {
   let spliced = null as Spliced | null;
   replay(builder, lm.model.graph, {
     renamed,
-    lower: () => options.lower ?? true,
+    lower: (key) => (options.lower ?? true) || (cached && lowerings.get(key)?.countsKeys === true),
+    keyMask: cached ? feeds.mask : null,
     dimSource: dimSourceOf(builder),
     after(node) {
       slots?.follow(node);

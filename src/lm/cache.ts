@@ -1,5 +1,8 @@
 /** Runs of an LM behind keys and values: rows that begin behind some, and generation that goes on from those of each step. */
+import { lowerings } from '../autodiff/lower/registry.ts';
+import { type Graph, intAttribute } from '../onnx/ir.ts';
 import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
+import { opKey } from '../ops/op.ts';
 import { feeds } from './feeds.ts';
 import type { Inspected } from './inspect.ts';
 import { packingFeeds } from './packing-feeds.ts';
@@ -31,6 +34,16 @@ export interface CachedSession {
     wanted: 'logits' | 'cache',
   ): Promise<{ logits: Float32Array; past: Feed[] }>;
   close(): Promise<void>;
+}
+
+/** Whether fused attention turns queries and keys itself, at places counted from the mask where rows have gaps. */
+export function countsPositions({ nodes }: Graph): boolean {
+  return nodes.some(
+    (node) =>
+      lowerings.get(opKey(node.domain, node.op))?.countsKeys === true &&
+      intAttribute(node, 'do_rotary', 0) === 1 &&
+      !node.inputs[9],
+  );
 }
 
 export async function openCached(lm: Inspected, options: SessionOptions): Promise<CachedSession> {

@@ -10,8 +10,12 @@ export interface Embedding {
   node: string;
   ids: string;
   output: string;
-  /** The table [vocabulary, width] as it is stored: the last axis of packed integers is shorter. */
+  /**
+   * The table [vocabulary, width] as it is stored, whose packed integers have a shorter last axis; where it is the head's
+   * weight too it may be [width, vocabulary], which `axis` = 1 tells.
+   */
   weight: string;
+  axis: 0 | 1;
   width: number;
   dtype: string;
 }
@@ -24,8 +28,9 @@ const conversions = new Set(['Cast', 'DequantizeLinear']);
 /** A lookup in a stored table. */
 interface Lookup {
   node: Node;
-  /** The table as it is stored. */
+  /** The table as it is stored, the axis that is looked up, and its dimensions, that axis first. */
   table: string;
+  axis: number;
   dims: number[];
   /** Whether it looks up what `input_ids` holds. */
   byIds: boolean;
@@ -49,11 +54,12 @@ export function findEmbedding(
   const tables = named.filter(isTable);
   const [found] = tables;
   if (found === undefined || tables.length > 1) throw refuse(lookups, wanted, tables.length);
-  const { node, table: weight } = found;
-  const { dims, dtype } = graph.initializers.get(weight)!;
+  const { node, table: weight, dims } = found;
+  const { dtype } = graph.initializers.get(weight)!;
   const width = dims[1]! * packing(node, dtype);
-  const output = converted(graph, node.outputs[0]!);
-  return { node: nodeName(node), ids: node.inputs[1]!, output, weight, width, dtype };
+  const axis = found.axis === 0 ? 0 : 1;
+  const output = converted(graph, node.outputs[0]!, axis === 1);
+  return { node: nodeName(node), ids: node.inputs[1]!, output, weight, axis, width, dtype };
 }
 
 function lookupsOf(graph: Graph, inputIds: readonly string[], passes: (op: string) => boolean): Lookup[] {
@@ -67,7 +73,9 @@ function lookupsOf(graph: Graph, inputIds: readonly string[], passes: (op: strin
     if (table === undefined) continue;
     if (conversions.has(node.op)) stored.set(node.outputs[0]!, table);
     if (!lookupOps.has(opKey(node.domain, node.op))) continue;
-    found.push({ node, table, dims: graph.initializers.get(table)!.dims, byIds: ids.has(second ?? '') });
+    const axis = node.op === 'Gather' ? intAttribute(node, 'axis', 0) : 0;
+    const { dims } = graph.initializers.get(table)!;
+    found.push({ node, table, axis, dims: axis === 0 ? dims : [...dims].reverse(), byIds: ids.has(second ?? '') });
   }
   return found;
 }
@@ -99,10 +107,11 @@ function packing(lookup: Node, dtype: DType): number {
   return lookup.op === 'GatherBlockQuantized' && dtype === 'uint8' ? 8 / intAttribute(lookup, 'bits', 4) : 1;
 }
 
-/** Rows of a table in half precision or integers are converted behind the lookup. */
-function converted(graph: Graph, output: string): string {
+/** Rows of a table in half precision or integers are converted behind the lookup; columns are turned. */
+function converted(graph: Graph, output: string, turns: boolean): string {
   const readers = graph.nodes.filter((node) => node.inputs.includes(output));
   const [only] = readers;
-  if (readers.length !== 1 || only === undefined || !conversions.has(only.op)) return output;
-  return converted(graph, only.outputs[0]!);
+  if (readers.length !== 1 || only === undefined) return output;
+  if (conversions.has(only.op)) return converted(graph, only.outputs[0]!, turns);
+  return turns && only.op === 'Transpose' ? converted(graph, only.outputs[0]!, false) : output;
 }

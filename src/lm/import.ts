@@ -10,6 +10,7 @@ import { rounds } from '../ops/quantize.ts';
 import { ops, whyMissing } from '../ops/registry.ts';
 import { loadTokenizer, readSpecialTokens } from '../tokenizer/load.ts';
 import { assemble, hasDecoder } from './assemble.ts';
+import { countsPositions } from './cache.ts';
 import { decoderStart } from './decoder-start.ts';
 import { feeds } from './feeds.ts';
 import { hashFiles, identityOf } from './hash.ts';
@@ -18,6 +19,7 @@ import { readSteps } from './parts.ts';
 import { placeOf, placing } from './place.ts';
 import { asRefusal } from './refusal.ts';
 import { tryGenerating, tryTraining } from './trial.ts';
+import { tryPrefix } from './trial-prefix.ts';
 import { weightsOf } from './weights.ts';
 
 /**
@@ -59,9 +61,12 @@ async function imported(folder: string, id: string, options: ImportOptions): Pro
     const path = checkRules(inspected);
     const redundant = await tryTraining(inspected);
     const cached = await tryGenerating(inspected);
+    const hasPast = inspected.inputs.some((input) => input.role === 'past');
+    const prefixRefusal = hasPast ? await tryPrefix(inspected, id) : null;
     return await manifestOf(inspected, folder, id, {
       path,
       redundant,
+      prefixRefusal,
       cachedDecoder: cached ? await hashFiles(folder, stepFiles(inspected, folder), unwanted.signal) : undefined,
       chosen: options.embedding,
       hashed: await hashing,
@@ -74,6 +79,7 @@ async function imported(folder: string, id: string, options: ImportOptions): Pro
 interface Findings {
   path: GradientPath;
   redundant: Inspected['redundant'];
+  prefixRefusal: string | null;
   cachedDecoder: ModelFile[] | undefined;
   /** The lookup that was chosen among several. */
   chosen: string | undefined;
@@ -85,7 +91,7 @@ async function manifestOf(
   inspected: Inspected,
   folder: string,
   id: string,
-  { path, redundant, cachedDecoder, chosen, hashed }: Findings,
+  { path, redundant, prefixRefusal, cachedDecoder, chosen, hashed }: Findings,
 ): Promise<ModelManifest> {
   const files = hashed.slice(0, -1);
   const weights = weightsOf(inspected.model.graph);
@@ -112,6 +118,8 @@ async function manifestOf(
     parameters: weights.parameters,
     weightBytes: weights.bytes,
     gradientPath: path.counts,
+    ...(countsPositions(inspected.model.graph) ? { countsPositions: true as const } : {}),
+    ...(prefixRefusal === null ? {} : { prefixRefusal }),
     ...(redundant === undefined ? {} : { redundant }),
     ...(cachedDecoder === undefined ? {} : { cachedDecoder }),
     ...(path.straightThrough.length === 0 ? {} : { straightThrough: path.straightThrough }),

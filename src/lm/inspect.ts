@@ -1,22 +1,15 @@
 /** Finds out what an LM's folder holds: kind, inputs, word embedding, logits. Reads the graph, not the weights. */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { PtunedError } from '../errors.ts';
 import type { ImportOptions, InputRole, ModelInput } from '../models/manifest.ts';
-import type { LmKind } from '../models/schema.ts';
 import { dimKey } from '../onnx/dim.ts';
 import type { Model, ValueInfo } from '../onnx/ir.ts';
 import type { LmGraph } from './assemble.ts';
+import { type LmConfig, readConfig } from './config-json.ts';
 import { type Embedding, findEmbedding } from './embedding.ts';
 import { findEncoded } from './encoded.ts';
+import { chooseGraph } from './graph-file.ts';
 import { type GraphFile, readParts, type StepSource } from './parts.ts';
 import type { Halves } from './prepare.ts';
-
-export interface LmConfig {
-  kind: LmKind;
-  architecture: string;
-  raw: Record<string, unknown>;
-}
 
 export interface Inspected extends LmGraph {
   config: LmConfig;
@@ -31,15 +24,16 @@ export interface Inspected extends LmGraph {
   opset: number;
 }
 
-export interface InspectOptions extends Pick<ImportOptions, 'embedding'> {
+export interface InspectOptions extends Pick<ImportOptions, 'embedding' | 'graph'> {
   /** Default: half precision is computed as float32, as a CPU does. */
   halves?: Halves;
 }
 
 /** @throws PtunedError missing_file, damaged_model, import_refused */
 export function inspectDirectory(directory: string, options: InspectOptions = {}): Inspected {
-  const config = readConfigJson(directory);
-  const parts = readParts(directory, config.kind, options.halves);
+  const config = readConfig(directory);
+  const graph = chooseGraph(directory, config.kind, options.graph, config.graph);
+  const parts = readParts(directory, graph, options.halves);
   const { model, files, directory: graphDirectory, encoded, steps } = parts;
   const inputs = model.graph.inputs.map(modelInput);
   if (!inputs.some((input) => input.role === 'input_ids')) {
@@ -64,54 +58,6 @@ export function inspectDirectory(directory: string, options: InspectOptions = {}
     vocabularySize: vocabularyOf(logits, embedding, config, model),
     opset: files[0]!.model.opsets.get('') ?? 0,
   };
-}
-
-function readConfigJson(directory: string): LmConfig {
-  const path = join(directory, 'config.json');
-  if (!existsSync(path))
-    throw new PtunedError(
-      'missing_file',
-      `${directory} has no config.json; the layout of the Hugging Face Hub is expected.`,
-    );
-  let raw: Record<string, unknown>;
-  try {
-    raw = jsonObject(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new PtunedError('import_refused', `${path} is not JSON: ${(error as Error).message}`, { cause: error });
-  }
-  const architectures = Array.isArray(raw.architectures) ? raw.architectures.map(String) : [];
-  const architecture = architectures[0] ?? String(raw.model_type ?? 'unknown');
-  const kind = kindOf(architecture, raw);
-  if (kind === null) {
-    throw new PtunedError(
-      'import_refused',
-      `config.json names the architecture ${architecture}; accepted are masked LMs (…ForMaskedLM), causal LMs (…ForCausalLM, …LMHeadModel) and encoder-decoder LMs (…ForConditionalGeneration).`,
-    );
-  }
-  return { kind, architecture, raw };
-}
-
-/** @throws Error when the text is not a JSON object */
-function jsonObject(text: string): Record<string, unknown> {
-  const found: unknown = JSON.parse(text);
-  if (typeof found !== 'object' || found === null || Array.isArray(found)) throw new Error('an object is expected.');
-  return found as Record<string, unknown>;
-}
-
-const causalTypes = /^(gpt|llama|opt|mistral|qwen|gemma|phi|bloom|falcon|smollm|xglm|codegen|mpt|stablelm|xlnet)/;
-const maskedTypes = /^(bert|roberta|albert|distilbert|electra|deberta|modernbert|xlm-roberta|camembert|mpnet)/;
-
-function kindOf(architecture: string, raw: Record<string, unknown>): LmKind | null {
-  // XLM and FlauBERT say here what their …WithLMHeadModel is.
-  if (raw.causal === false) return 'masked';
-  const modelType = String(raw.model_type ?? '');
-  if (/(ForMaskedLM|ForPreTraining)$/.test(architecture)) return 'masked';
-  const generating = raw.is_encoder_decoder === true ? 'seq2seq' : 'causal';
-  if (/(ForCausalLM|ForConditionalGeneration|LMHeadModel|LMHead|MTModel)$/.test(architecture)) return generating;
-  if (/For[A-Z]/.test(architecture)) return null;
-  if (raw.is_encoder_decoder === true) return generating;
-  if (causalTypes.test(modelType)) return 'causal';
-  return maskedTypes.test(modelType) ? 'masked' : null;
 }
 
 function modelInput(input: ValueInfo): ModelInput {
@@ -161,9 +107,11 @@ function idsOf(inputs: readonly ModelInput[]): string[] {
   return inputs.filter((input) => input.role === 'input_ids').map((input) => input.name);
 }
 
-function vocabularyOf(logits: ValueInfo, embedding: { weight: string }, config: LmConfig, model: Model): number {
+function vocabularyOf(logits: ValueInfo, embedding: Embedding, config: LmConfig, model: Model): number {
   const last = logits.shape?.at(-1);
   if (typeof last === 'number') return last;
   const stated = Number(config.raw.vocab_size);
-  return Number.isInteger(stated) && stated > 0 ? stated : model.graph.initializers.get(embedding.weight)!.dims[0]!;
+  return Number.isInteger(stated) && stated > 0
+    ? stated
+    : model.graph.initializers.get(embedding.weight)!.dims[embedding.axis]!;
 }

@@ -13,9 +13,9 @@ import { createWords } from './words.ts';
 
 /** @throws PtunedError model_mismatch when the folder no longer holds what was imported */
 export async function openLm(manifest: ModelManifest, options: LmOptions): Promise<Lm> {
-  const embedding = manifest.embedding.node || undefined;
-  const inspected = inspectDirectory(manifest.directory, { embedding });
-  if (inspected.embedding.width !== manifest.embedding.width || inspected.files[0]!.path !== manifest.graph) {
+  const chosen = { embedding: manifest.embedding.node || undefined, graph: manifest.graph };
+  const inspected = inspectDirectory(manifest.directory, chosen);
+  if (inspected.embedding.width !== manifest.embedding.width) {
     throw new PtunedError(
       'model_mismatch',
       `${manifest.directory} holds another LM than was imported as "${manifest.id}".`,
@@ -24,7 +24,7 @@ export async function openLm(manifest: ModelManifest, options: LmOptions): Promi
   const steps = manifest.cachedDecoder === undefined ? null : inspected.steps;
   const widened = { ...inspected, redundant: manifest.redundant, steps };
   if (options.device === 'cpu') return createLm(manifest, widened, options);
-  const own = inspectDirectory(manifest.directory, { embedding, halves: 'keep' });
+  const own = inspectDirectory(manifest.directory, { ...chosen, halves: 'keep' });
   return createLm(manifest, widened, options, { ...own, redundant: manifest.redundant });
 }
 

@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { valuesRead } from '../autodiff/prune.ts';
 import { PtunedError } from '../errors.ts';
-import type { LmKind } from '../models/schema.ts';
 import { isFloat } from '../onnx/dtype.ts';
 import type { Graph, Model, ValueInfo } from '../onnx/ir.ts';
 import { tensorOf } from '../onnx/types.ts';
+import { beside, type GraphChoice } from './graph-file.ts';
 import { joinGraphs } from './join-graphs.ts';
 import { type Halves, prepareModel } from './prepare.ts';
 import { readGraph } from './read-graph.ts';
@@ -45,48 +45,33 @@ interface Part {
   model: Model;
 }
 
-/** Optimum's names for the graph with the logits, in the order they are looked for. */
-const mainNames: Record<LmKind, readonly string[]> = {
-  masked: ['model.onnx'],
-  causal: ['model.onnx', 'decoder_model_merged.onnx', 'decoder_model.onnx'],
-  seq2seq: ['decoder_model_merged.onnx', 'decoder_model.onnx', 'model.onnx'],
-};
-const encoderNames = ['encoder_model.onnx'];
-const stepName = 'decoder_with_past_model.onnx';
+const encoderNames = ['encoder_model'];
+const stepNames = ['decoder_with_past_model'];
 /** What exports that take `inputs_embeds` call the word embeddings beside them. */
-const embeddingNames = ['embed_tokens.onnx', 'embed_tokens_model.onnx', 'embedding.onnx', 'embeddings.onnx'];
+const embeddingNames = ['embed_tokens', 'embed_tokens_model', 'embedding', 'embeddings'];
 
 /** @throws PtunedError missing_file, damaged_model, import_refused */
-export function readParts(folder: string, kind: LmKind, halves: Halves = 'widen'): Parts {
-  const main = readPart(
-    folder,
-    mainNames[kind].flatMap((name) => [name, `onnx/${name}`]),
-    halves,
-  );
-  const inside = dirname(main.file.path);
-  const directory = join(folder, inside);
-  const beside = (names: readonly string[], reason: string) =>
-    readPart(
-      folder,
-      names.map((name) => join(inside, name)),
-      halves,
-      `${main.file.path} takes "${reason}"`,
-    );
-  const encoder = takes(main, 'encoder_hidden_states') ? beside(encoderNames, 'encoder_hidden_states') : null;
+export function readParts(folder: string, graph: GraphChoice, halves: Halves = 'widen'): Parts {
+  const main = readPart(folder, [graph.path], halves);
+  const directory = join(folder, dirname(graph.path));
+  const partBeside = (names: readonly string[], reason: string) =>
+    readPart(folder, beside(graph, names), halves, `${graph.path} takes "${reason}"`);
+  const encoder = takes(main, 'encoder_hidden_states') ? partBeside(encoderNames, 'encoder_hidden_states') : null;
   const reader = encoder ?? main;
   const needsEmbedding = takes(reader, 'inputs_embeds') && !takes(reader, 'input_ids');
-  const embedding = needsEmbedding ? beside(embeddingNames, 'inputs_embeds') : null;
+  const embedding = needsEmbedding ? partBeside(embeddingNames, 'inputs_embeds') : null;
   const text = embedding === null ? reader.model : withEmbedding(embedding.model, reader.model, directory);
   const files = [main, encoder, embedding].flatMap((part) => (part === null ? [] : [part.file]));
   if (encoder === null) return { model: text, files, directory, encoded: null, steps: null };
   const encoded = outputOf(text.graph, 'last_hidden_state').name;
   const model = withDecoder(text, main.model, encoded, directory);
-  return { model, files, directory, encoded, steps: findSteps(main, directory) };
+  return { model, files, directory, encoded, steps: findSteps(main, folder, graph) };
 }
 
-function findSteps({ file }: Part, directory: string): StepSource | null {
+function findSteps({ file }: Part, folder: string, graph: GraphChoice): StepSource | null {
   if (hasCacheBranch(file.model)) return { file: basename(file.path), branch: true };
-  return existsSync(join(directory, stepName)) ? { file: stepName, branch: false } : null;
+  const path = beside(graph, stepNames).find((one) => existsSync(join(folder, one)));
+  return path === undefined ? null : { file: basename(path), branch: false };
 }
 
 /** Prepared, with its keys and values as inputs. @throws PtunedError missing_file, damaged_model, import_refused */

@@ -3,7 +3,7 @@ import { PtunedError } from '../errors.ts';
 import { hasCache } from '../models/past.ts';
 import type { SessionOptions } from '../onnx/session.ts';
 import { answering, decodeAnswers } from './answer.ts';
-import { decodeWithCache, openCached } from './cache.ts';
+import { countsPositions, decodeWithCache, openCached } from './cache.ts';
 import type { Inspected } from './inspect.ts';
 import { predictProgram } from './programs.ts';
 import { decodeByRepeating, lastOf, padded } from './repeat.ts';
@@ -18,7 +18,7 @@ export interface PredictorOptions extends SessionOptions {
 }
 
 export function createPredictor(lm: Inspected, options: PredictorOptions): Promise<Predictor> {
-  const goesOn = lm.config.kind === 'causal' && hasCache(lm.inputs);
+  const goesOn = lm.config.kind === 'causal' && hasCache(lm.inputs, countsPositions(lm.model.graph));
   return goesOn ? createCachedPredictor(lm, options) : createWholePredictor(lm, options);
 }
 

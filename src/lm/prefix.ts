@@ -1,5 +1,5 @@
 /** Keys and values before the first token (prefix tuning, P-tuning v2), as part of an LM's graph. */
-import { prefixWidth } from '../models/past.ts';
+import { pastInputs, prefixWidth } from '../models/past.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import type { Dim } from '../onnx/dim.ts';
 import { dtypeCode } from '../onnx/dtype.ts';
@@ -24,15 +24,13 @@ export function prefixValues(builder: GraphBuilder, { inputs, model }: LmGraph):
   builder.input(feeds.table, typeOf('float32', [tableRows, prefixWidth(inputs)]));
   const rows = builder.op('Shape', [feeds.table], { start: 0, end: 1 });
   const batchSize = builder.op('Shape', [feeds.ids], { start: 0, end: 1 });
-  const declared = model.graph.inputs.filter(({ name }) =>
-    inputs.some((one) => one.name === name && one.role === 'past'),
-  );
-  const sizes = declared.map(({ shape }) => Number(shape![1]) * Number(shape![3]));
+  const places = pastInputs(inputs);
+  const sizes = places.map(({ heads, size }) => heads * size);
   const split = builder.constant('int64', sizes);
   const parts = builder.emit('Split', [feeds.table, split], { axis: 1 }, { outputs: sizes.length });
   const past = new Map<string, string>();
-  for (const [i, { name, shape, dtype }] of declared.entries()) {
-    const [heads, size] = [Number(shape![1]), Number(shape![3])];
+  for (const [i, { name, heads, size }] of places.entries()) {
+    const { dtype } = model.graph.inputs.find((one) => one.name === name)!;
     const shaped = builder.op('Reshape', [parts[i]!, builder.constant('int64', [0, heads, size])]);
     const perHead = builder.op('Transpose', [shaped], { perm: [1, 0, 2] });
     const cast = dtype === 'float32' ? perHead : builder.op('Cast', [perHead], { to: dtypeCode(dtype) });

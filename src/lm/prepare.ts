@@ -5,11 +5,13 @@ import { inlineFunctions } from '../autodiff/inline.ts';
 import { namesOf, prune } from '../autodiff/prune.ts';
 import { replay } from '../autodiff/replay.ts';
 import { widenHalves } from '../autodiff/widen.ts';
+import { presentOf } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, dimKey } from '../onnx/dim.ts';
-import type { Graph, Model } from '../onnx/ir.ts';
+import type { Graph, Model, ValueInfo } from '../onnx/ir.ts';
 import { typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
+import { turnLookups, viewWeights } from './weight-views.ts';
 
 /** What becomes of float16 and bfloat16: a GPU computes in them, a CPU in float32. */
 export type Halves = 'widen' | 'keep';
@@ -23,7 +25,7 @@ const lookups = new Set(['com.microsoft.EmbedLayerNormalization', 'com.microsoft
  */
 export function prepareModel(read: Model, halves: Halves = 'widen'): Model {
   const model = canonicalize(inlineFunctions(read));
-  const graph = takeKnownBranches(model.graph);
+  const graph = turnLookups(viewWeights(takeKnownBranches(model.graph)));
   // Optimizers leave nodes behind that no output needs, a second lookup of the word embeddings among them.
   prune(graph);
   const prepared = halves === 'keep' ? { ...model, graph } : widenHalves({ ...model, graph });
@@ -42,7 +44,23 @@ function takeKnownBranches(source: Graph): Graph {
     if (value !== undefined)
       builder.append({ op: 'Identity', domain: '', name, inputs: [value], outputs: [name], attributes: new Map() });
   }
-  return { ...builder.graph, outputs: source.outputs };
+  return {
+    ...builder.graph,
+    inputs: builder.graph.inputs.map((input) => settled(builder, input)),
+    outputs: source.outputs,
+  };
+}
+
+/** Past keys and values whose heads or size have a name only, with the numbers of what they become. */
+function settled(builder: GraphBuilder, input: ValueInfo): ValueInfo {
+  const becomes = builder.types.get(presentOf(input.name))?.shape ?? null;
+  if (input.shape === null || becomes?.length !== input.shape.length) return input;
+  const shape = input.shape.map((dim, axis) => (typeof dim === 'number' ? dim : numberOr(becomes[axis]!, dim)));
+  return { ...input, shape };
+}
+
+function numberOr(dim: Dim, other: Dim): Dim {
+  return typeof dim === 'number' ? dim : other;
 }
 
 /** Dimensions that the inputs declare, as int64 [1] values made from the inputs alone. */

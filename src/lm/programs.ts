@@ -5,10 +5,10 @@ import { gatherHeads } from '../autodiff/gather-heads.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
-import type { PromptPlace } from '../models/past.ts';
+import { type PromptPlace, pastInputs, presentOf } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
-import { isFloat } from '../onnx/dtype.ts';
+import { type DType, isFloat } from '../onnx/dtype.ts';
 import type { Graph, Model, Node } from '../onnx/ir.ts';
 import { typeOf, typeOfTensor } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
@@ -101,21 +101,19 @@ export function targetsOf(builder: GraphBuilder) {
 
 export interface CachedProgram extends Program {
   /** Past inputs and the outputs that become them in the next step, in the same order. */
-  past: { input: string; output: string; dtype: string; heads: number; size: number }[];
+  past: { input: string; output: string; dtype: DType; heads: number; size: number }[];
 }
 
 /** ids, mask, positions, slots, table, targets and past inputs -> logits [batch, 1, V], then the new past. */
 export function cachedProgram(lm: LmGraph): CachedProgram {
   const { builder, logits, nameOf } = assemble(lm, { past: 'inputs', lower: false });
-  const past = lm.inputs
-    .filter((input) => input.role === 'past')
-    .map((input) => ({
-      input: input.name,
-      output: nameOf(input.name.replace(/^past_key_values/, 'present')),
-      dtype: input.dtype,
-      heads: Number(input.shape[1]),
-      size: Number(input.shape[3]),
-    }));
+  const past = pastInputs(lm.inputs).map(({ name, heads, size }) => ({
+    input: name,
+    output: nameOf(presentOf(name)),
+    dtype: builder.type(name).dtype,
+    heads,
+    size,
+  }));
   const kept = past.map((one) => one.output);
   const focused = asFloat32(builder, logitsAtTargets(lm, builder, logits, kept).logits);
   return { ...finish(lm, builder, [focused, ...kept]), past };
@@ -137,12 +135,14 @@ export function embeddingProgram(lm: LmGraph, weight: string): Program {
   const rows = asFloat32(builder, lookUp(builder, lm, feeds.ids));
   const { dtype, dims } = initializers.get(weight)!;
   const all = () => {
-    const vocabulary = builder.constant('int64', dims[0]!);
+    const vocabulary = builder.constant('int64', dims[lm.embedding.axis]!);
     const ids = builder.op('Range', [builder.constant('int64', 0), vocabulary, builder.constant('int64', 1)]);
     return lookUp(builder, lm, ids);
   };
   const table = asFloat32(builder, isFloat(dtype) ? weight : all());
-  const mean = builder.op('ReduceMean', [table, builder.constant('int64', [0])], { keepdims: 0 });
+  const mean = builder.op('ReduceMean', [table, builder.constant('int64', [isFloat(dtype) ? lm.embedding.axis : 0])], {
+    keepdims: 0,
+  });
   return finish(lm, builder, [rows, mean]);
 }
 
@@ -157,7 +157,7 @@ function lookUpBuilder(lm: LmGraph): GraphBuilder {
   return builder;
 }
 
-/** Repeats the LM's own word-embedding lookup, conversion of a quantized table included, for other ids [k]. */
+/** Repeats the LM's own word-embedding lookup, conversion of a quantized table included, for other ids [k]: [k, width]. */
 function lookUp(builder: GraphBuilder, lm: LmGraph, ids: string): string {
   const needed = new Set([lm.embedding.output]);
   const way: Node[] = [];
@@ -166,14 +166,19 @@ function lookUp(builder: GraphBuilder, lm: LmGraph, ids: string): string {
     way.push(node);
     for (const name of valuesRead(node)) if (name !== lm.embedding.ids) needed.add(name);
   }
-  const renamed = new Map([[lm.embedding.ids, ids]]);
+  // As the LM has them, [batch, sequence]: a lookup of columns knows the rank.
+  const row = builder.op('Unsqueeze', [ids, builder.constant('int64', [0])]);
+  const renamed = new Map([[lm.embedding.ids, row]]);
   for (const node of way.reverse()) {
     const copy = renameValues(node, (name) => renamed.get(name) ?? name);
     const outputs = node.outputs.map((name) => (name === '' ? '' : builder.fresh('lookup')));
     builder.append({ ...copy, name: outputs[0]!, outputs });
     for (const [i, name] of node.outputs.entries()) renamed.set(name, outputs[i]!);
   }
-  return renamed.get(lm.embedding.output)!;
+  return builder.op('Reshape', [
+    renamed.get(lm.embedding.output)!,
+    builder.constant('int64', [-1, lm.embedding.width]),
+  ]);
 }
 
 export function asFloat32(builder: GraphBuilder, value: string): string {

@@ -1,16 +1,19 @@
 /** A graph file read with its weights left where they are, everything about them checked. */
-import { existsSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join, relative, sep } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { checkGraph } from '../autodiff/check.ts';
+import { sortNodes } from '../autodiff/sort.ts';
 import { PtunedError } from '../errors.ts';
 import { readModel } from '../onnx/decode.ts';
+import { leadsOut } from '../onnx/hub-links.ts';
 import { isExternal, type Model } from '../onnx/ir.ts';
 
 /** @throws PtunedError missing_file, damaged_model, import_refused */
 export function readGraph(folder: string, graphPath: string): Model {
   const path = join(folder, graphPath);
   const directory = dirname(path);
-  const read = readModel(path, relative(directory, path));
+  const decoded = readModel(path, relative(directory, path));
+  const read = { ...decoded, graph: sortNodes(decoded.graph) };
   checkWeightFiles(read, directory);
   try {
     checkGraph(read.graph, `reading ${graphPath}`);
@@ -47,9 +50,4 @@ function checkWeightFiles(model: Model, directory: string): void {
       );
     }
   }
-}
-
-/** Whether symlinks take a path out of the folder. */
-function leadsOut(path: string, directory: string): boolean {
-  return existsSync(path) && !`${realpathSync(path)}${sep}`.startsWith(`${realpathSync(directory)}${sep}`);
 }

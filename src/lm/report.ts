@@ -1,6 +1,6 @@
 /** Everything about an LM's folder that decides whether and how it trains. Runs where the import runs. */
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { lowerings } from '../autodiff/lower/registry.ts';
 import { PtunedError } from '../errors.ts';
 import type { Inspection, InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
@@ -8,29 +8,35 @@ import type { ImportOptions } from '../models/manifest.ts';
 import { describeNode, type Model, type Node, nodeName } from '../onnx/ir.ts';
 import { opKey } from '../ops/op.ts';
 import type { Candidates } from '../tasks/types.ts';
+import { otherGraphs } from './graph-file.ts';
 import { gradientPathOf, maxLength } from './import.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { estimateMemory } from './memory.ts';
 import { trainProgram } from './programs.ts';
 import { asRefusal } from './refusal.ts';
+import { tryPrefix } from './trial-prefix.ts';
 import { weightsOf } from './weights.ts';
 
 /** @throws PtunedError missing_file, damaged_model, import_refused, invalid_request where a row is longer than the LM takes; an op without a rule is reported, not refused */
-export function inspectModel(
+export async function inspectModel(
   directory: string,
   request: InspectionRequest,
-  options: Pick<ImportOptions, 'embedding'> = {},
-): Inspection {
+  options: Pick<ImportOptions, 'embedding' | 'graph'> = {},
+): Promise<Inspection> {
   const folder = resolve(directory);
   if (!existsSync(folder)) throw new PtunedError('missing_file', `There is no folder ${folder}.`);
   try {
-    return inspection(folder, request, options);
+    return await inspection(folder, request, options);
   } catch (error) {
     throw asRefusal(error);
   }
 }
 
-function inspection(folder: string, request: InspectionRequest, options: Pick<ImportOptions, 'embedding'>): Inspection {
+async function inspection(
+  folder: string,
+  request: InspectionRequest,
+  options: Pick<ImportOptions, 'embedding' | 'graph'>,
+): Promise<Inspection> {
   const lm = inspectDirectory(folder, options);
   const longest = maxLength(lm, folder);
   if (request.length > longest) {
@@ -38,12 +44,15 @@ function inspection(folder: string, request: InspectionRequest, options: Pick<Im
     throw new PtunedError('invalid_request', message, { param: 'length' });
   }
   const read = lm.files.map((file) => file.model);
+  const graph = lm.files[0]!.path;
   const weights = weightsOf(lm.model.graph);
   const { counts, missing, straightThrough } = gradientPathOf(lm);
   const lookup = lm.model.graph.nodes.find((node) => nodeName(node) === lm.embedding.node);
   const { node, weight, width, dtype } = lm.embedding;
   return {
     directory: folder,
+    graph,
+    otherGraphs: otherGraphs(folder, lm.config.kind).filter((path) => path !== graph),
     kind: lm.config.kind,
     architecture: lm.config.architecture,
     parameters: weights.parameters,
@@ -61,6 +70,7 @@ function inspection(folder: string, request: InspectionRequest, options: Pick<Im
     missing: Object.fromEntries([...missing].map(([key, one]) => [key, describeNode(one)])),
     straightThrough,
     lowering: rewrites(read, lm.model),
+    prefixRefusal: await tryPrefix(lm, basename(folder)),
     memory: missing.size > 0 ? null : memoryOf(lm, request),
   };
 }

@@ -4,6 +4,7 @@
  */
 import { namesOf } from '../autodiff/prune.ts';
 import { replay } from '../autodiff/replay.ts';
+import { presentOf } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
 import type { Model, ValueInfo } from '../onnx/ir.ts';
@@ -69,10 +70,6 @@ export function presentsOf({ graph }: Model): string[] {
 
 function isPast({ name }: ValueInfo): boolean {
   return name.startsWith(pastPrefix);
-}
-
-function presentOf(past: string): string {
-  return past.replace(pastPrefix, 'present.');
 }
 
 function isOfText(past: string): boolean {

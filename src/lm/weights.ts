@@ -31,8 +31,12 @@ export function weightsOf(graph: Graph): Weights {
     quantized.set(origin(producers, node.inputs[place.weight]!), packed);
   }
   const weights: Weights = { parameters: 0, bytes: 0, precision: {} };
+  const counted = new Set<Tensor['data']>();
   for (const [name, tensor] of graph.initializers) {
     if (!isFloat(tensor.dtype) && !quantized.has(name) && !scales.has(name)) continue;
+    // The same bytes may have two shapes.
+    if (counted.has(tensor.data)) continue;
+    counted.add(tensor.data);
     weights.bytes += byteSize(tensor.dtype, elementCount(tensor.dims));
     if (scales.has(name)) continue;
     const [count, stored] = elements(tensor, quantized.get(name) ?? null);

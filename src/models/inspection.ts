@@ -23,6 +23,9 @@ export interface MemoryEstimate extends InspectionRequest {
 
 export interface Inspection {
   directory: string;
+  /** The graph with the logits, and other graphs in the folder that could be meant, relative to it. */
+  graph: string;
+  otherGraphs: string[];
   kind: LmKind;
   architecture: string;
   parameters: number;
@@ -46,6 +49,8 @@ export interface Inspection {
   straightThrough: string[];
   /** What was rewritten before training, in words. */
   lowering: string[];
+  /** Why no prefix can be trained before its first token; null where one can. */
+  prefixRefusal: string | null;
   /** Null where a rule is missing. */
   memory: MemoryEstimate | null;
 }

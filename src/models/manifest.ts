@@ -27,6 +27,8 @@ export interface ImportOptions {
   id?: string | undefined;
   /** Name of the node that looks up word embeddings. Default: the only one that does. */
   embedding?: string | undefined;
+  /** The graph, relative to the folder. Default: the one of a usual name, else the only one. */
+  graph?: string | undefined;
 }
 
 export interface ModelFile {
@@ -108,6 +110,10 @@ export interface ModelManifest {
   gradientPath: Record<string, number>;
   /** Ops of the gradient path that round: their gradient is straight-through, that of the LM before rounding. */
   straightThrough?: string[];
+  /** Fused attention turns queries and keys itself, at places counted from the mask: position_ids are not needed. */
+  countsPositions?: true;
+  /** Why a prefix cannot be trained, found by a trial at import; where it can, and of other kinds of LM, absent. */
+  prefixRefusal?: string;
   /** Measured at import; without it every token is computed. */
   redundant?: Redundancy;
   /**

@@ -14,10 +14,21 @@ export interface PastInput {
   size: number;
 }
 
-/** Inputs for past keys and values in the order of the graph: layer by layer, keys before values. */
+/**
+ * Inputs for past keys and values layer by layer, keys before values, which is how the columns of a prefix table lie.
+ * Optimum writes them in this order, onnxruntime-genai all keys first.
+ */
 export function pastInputs(inputs: readonly ModelInput[]): PastInput[] {
   const past = inputs.filter((input) => input.role === 'past');
-  return past.map(({ name, shape }) => ({ name, heads: Number(shape[1]), size: Number(shape[3]) }));
+  const layerOf = ({ name }: ModelInput) => Number(/\d+/.exec(name)?.[0] ?? 0);
+  return past
+    .sort((a, b) => layerOf(a) - layerOf(b))
+    .map(({ name, shape }) => ({ name, heads: Number(shape[1]), size: Number(shape[3]) }));
+}
+
+/** The output that a past input is in the next step. */
+export function presentOf(name: string): string {
+  return name.replace(/^past_key_values/, 'present');
 }
 
 /**
@@ -50,25 +61,36 @@ const howToExport =
  * Why keys and values cannot be put before the first token of this LM, or null. Rows with prefixes of different lengths
  * share a batch, so what a row does not have is masked, and its positions are given, not counted from the cache.
  */
-export function refusePrefix({ id, kind, inputs }: Pick<ModelManifest, 'id' | 'kind' | 'inputs'>): string | null {
+export function refusePrefix({
+  id,
+  kind,
+  inputs,
+  countsPositions,
+  prefixRefusal,
+}: Pick<ModelManifest, 'id' | 'kind' | 'inputs' | 'countsPositions' | 'prefixRefusal'>): string | null {
+  if (prefixRefusal !== undefined) return prefixRefusal;
   if (kind !== 'causal') {
     return `"${id}" is a ${kind} LM, which has no key/value cache to put a prefix into; a decoder exported with its cache is accepted (${howToExport})`;
   }
   const has = (role: ModelInput['role']) => inputs.some((input) => input.role === role);
   if (!has('past')) return `the export of "${id}" has no past_key_values inputs; ${howToExport}`;
   for (const role of ['attention_mask', 'position_ids'] as const) {
-    if (!has(role)) return `the export of "${id}" has no input ${role}, which a prefix needs; ${howToExport}`;
+    if (!has(role) && !(role === 'position_ids' && countsPositions))
+      return `the export of "${id}" has no input ${role}, which a prefix needs; ${howToExport}`;
   }
   const odd = inputs.find(({ role, shape }) => role === 'past' && !isUsual(shape));
   if (odd === undefined) return null;
   return `past input "${odd.name}" of "${id}" has the shape [${odd.shape.join(', ')}]; [batch, heads, past, size] with known heads and size is accepted`;
 }
 
-/** Whether rows of different lengths can go on from a cache: positions are given, and padding is masked. */
-export function hasCache(inputs: readonly ModelInput[]): boolean {
+/**
+ * Whether rows of different lengths can go on from a cache: positions are given, or counted from the mask, and padding is
+ * masked.
+ */
+export function hasCache(inputs: readonly ModelInput[], countsPositions = false): boolean {
   const has = (role: ModelInput['role']) => inputs.some((input) => input.role === role);
   const usual = inputs.every(({ role, shape }) => role !== 'past' || isUsual(shape));
-  return has('past') && has('position_ids') && has('attention_mask') && usual;
+  return has('past') && (has('position_ids') || countsPositions) && has('attention_mask') && usual;
 }
 
 /** [batch, heads, past, size] with known heads and size. */

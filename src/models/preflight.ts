@@ -37,8 +37,8 @@ const watchMilliseconds = 50;
  * too much memory or time; damaged_model when its process dies.
  */
 export async function preflightModel(directory: string, options: PreflightOptions = {}): Promise<ModelManifest> {
-  const { id, embedding, ...limits } = options;
-  const message = await inChild({ directory, options: { id, embedding } }, limits);
+  const { id, embedding, graph, ...limits } = options;
+  const message = await inChild({ directory, options: { id, embedding, graph } }, limits);
   if ('manifest' in message) return message.manifest;
   throw new Error('the import answered something else');
 }
@@ -49,8 +49,8 @@ export async function preflightInspection(
   request: InspectionRequest,
   options: PreflightOptions = {},
 ): Promise<Inspection> {
-  const { id, embedding, ...limits } = options;
-  const message = await inChild({ directory, options: { id, embedding }, inspect: request }, limits);
+  const { id, embedding, graph, ...limits } = options;
+  const message = await inChild({ directory, options: { id, embedding, graph }, inspect: request }, limits);
   if ('inspection' in message) return message.inspection;
   throw new Error('the inspection answered something else');
 }

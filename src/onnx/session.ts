@@ -4,6 +4,7 @@ import ort from 'onnxruntime-node';
 import { PtunedError } from '../errors.ts';
 import type { DType } from './dtype.ts';
 import { encodeModel } from './encode.ts';
+import { followLinks } from './hub-links.ts';
 import type { Model } from './ir.ts';
 import { mappedBytes, memoryLimit, prepackPays } from './prepack.ts';
 
@@ -59,13 +60,15 @@ const fullPrecision = { qdq_matmulnbits_accuracy_level: '1' };
 
 /** @throws PtunedError out_of_memory, import_refused when onnxruntime does not accept the graph */
 export async function createSession(model: Model, options: SessionOptions): Promise<Session> {
-  const bytes = encodeModel(model);
+  const { graph, directory } =
+    options.directory === undefined ? { graph: model.graph } : followLinks(model.graph, options.directory);
+  const bytes = encodeModel({ ...model, graph });
   const prepack = options.prepack ?? prepackPays(mappedBytes(model.graph), memoryLimit());
   const extra: Record<string, unknown> = {
     optimization: { disable_specified_optimizers: slowFusions },
     session: {
       ...fullPrecision,
-      ...(options.directory === undefined ? {} : { model_external_initializers_file_folder_path: options.directory }),
+      ...(directory === undefined ? {} : { model_external_initializers_file_folder_path: directory }),
       ...(prepack ? {} : { disable_prepacking: '1' }),
     },
   };

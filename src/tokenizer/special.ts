@@ -32,7 +32,7 @@ export function readTokenizerFiles(directory: string): TokenizerFiles {
   if (tokenizer === null) throw new PtunedError('missing_file', `${directory} has no tokenizer.json.`);
   const config = readJson(directory, 'tokenizer_config.json') ?? {};
   const map = readJson(directory, 'special_tokens_map.json') ?? {};
-  const model = readJson(directory, 'config.json') ?? {};
+  const model = readJson(directory, 'config.json') ?? (readJson(directory, 'genai_config.json')?.model as Json) ?? {};
   const ids = vocabularyIds(tokenizer, directory);
   const find = (role: keyof SpecialTokens): number | null => {
     const spelled = spelling(config[`${role}_token`]) ?? spelling(map[`${role}_token`]);

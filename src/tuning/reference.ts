@@ -71,7 +71,7 @@ export async function readReference(path: string): Promise<Reference> {
 /** Runs one training step on the folder's LM and compares. */
 export async function checkReference(
   folder: string,
-  options: Pick<ImportOptions, 'embedding'> = {},
+  options: Pick<ImportOptions, 'embedding' | 'graph'> = {},
 ): Promise<ReferenceCheck> {
   const reference = await readReference(join(folder, 'reference.safetensors'));
   const inspected = inspectDirectory(folder, options);

@@ -51,6 +51,13 @@ test('the committed references in half precision are there', () =>
 
 for (const name of references(halves)) check(halves, name);
 
+/** As onnxruntime-genai's model builder writes them, see make_genai.py. */
+const genai = join(committed, 'genai');
+test('the committed references of genai are there', () =>
+  assert.deepEqual(references(genai), ['gemma-fp32', 'gemma-int4', 'llama-fp16', 'llama-int4']));
+
+for (const name of references(genai)) check(genai, name);
+
 if (existsSync(shared)) {
   for (const name of references(shared)) check(shared, name);
 } else {

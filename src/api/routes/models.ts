@@ -124,7 +124,7 @@ function createTurns() {
 const oneAtATime = createTurns();
 
 /** Imports in a child process; the same LM again is no error, another one under a taken id is a conflict. */
-async function registerModel(services: ApiServices, { path, id: wantedId, embedding }: ModelRegister) {
+async function registerModel(services: ApiServices, { path, id: wantedId, embedding, graph }: ModelRegister) {
   const { config, models, preflightModel, projectDirectory, shippedModels } = services;
   const directory = await resolveModelFolder(path, [...config.modelRoots, shippedModels], projectDirectory);
   const id = wantedId ?? basename(directory);
@@ -136,7 +136,7 @@ async function registerModel(services: ApiServices, { path, id: wantedId, embedd
     );
   }
   const before = await models.get(id);
-  const manifest = await oneAtATime(() => preflightModel(directory, { id, embedding }));
+  const manifest = await oneAtATime(() => preflightModel(directory, { id, embedding, graph }));
   await models.put(manifest);
   return { manifest, isNew: before === null };
 }

@@ -27,6 +27,14 @@ export const ModelRegister = Type.Object(
           'Node that looks up word embeddings. Default: the only one that does; a refusal lists those there are.',
       }),
     ),
+    graph: Type.Optional(
+      Type.String({
+        pattern: '\\.onnx$',
+        maxLength: 1000,
+        description:
+          'The graph, relative to the folder, where there are several: onnx/model_q4.onnx. Default: model.onnx or onnx/model.onnx, else the only one.',
+      }),
+    ),
   },
   {
     title: 'ModelRegister',

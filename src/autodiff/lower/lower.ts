@@ -8,6 +8,8 @@ import { castLike, unsupported } from '../../ops/shared.ts';
 export interface LowerContext {
   readonly builder: GraphBuilder;
   readonly node: Node;
+  /** [batch, keys] int64, 0 at keys no query may see, past ones included; null where rows have no gaps. */
+  readonly keyMask: string | null;
   /** Name of input i, null where it is left out. */
   input(i: number): string | null;
   /** Name of a required input. */
@@ -41,15 +43,17 @@ export interface LoweredOp {
   lower: Lowering;
   /** Forms that the runtime computes on no CPU, or wrongly: they are rewritten for inference, too. */
   everywhere?(node: Node): boolean;
+  /** Its kernel is told how many keys a row has, not which: rows with gaps in them need the lowering, also for inference. */
+  countsKeys?: true;
 }
 
 /**
  * Rewrites one node; returns the values that stand for its outputs.
  * @throws PtunedError unsupported_op for a variant without a lowering
  */
-export function lowerWith(op: LoweredOp, builder: GraphBuilder, node: Node): string[] {
+export function lowerWith(op: LoweredOp, builder: GraphBuilder, node: Node, keyMask: string | null): string[] {
   refuseUnknown(op, node);
-  const outputs = op.lower(contextOf(builder, node));
+  const outputs = op.lower(contextOf(builder, node, keyMask));
   return node.outputs.map((name, i) => {
     const value = outputs[i] ?? '';
     if (name !== '' && value === '') throw unsupported(node, `yields its output ${i}, which has no lowering`);
@@ -78,11 +82,12 @@ function settingOf(attribute: Attribute): number | string {
   return kind === 'int' || kind === 'float' || kind === 'string' ? attribute.value : `(${kind})`;
 }
 
-function contextOf(builder: GraphBuilder, node: Node): LowerContext {
+function contextOf(builder: GraphBuilder, node: Node, keyMask: string | null): LowerContext {
   const input = (i: number) => (node.inputs[i] ? node.inputs[i]! : null);
   return {
     builder,
     node,
+    keyMask,
     input,
     required(i) {
       const name = input(i);

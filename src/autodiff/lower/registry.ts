@@ -36,8 +36,8 @@ export const lowerings: ReadonlyMap<string, LoweredOp> = new Map(
 );
 
 /** Rewrites one node that has a lowering; returns the values that stand for its outputs. @throws PtunedError unsupported_op */
-export function lowerNode(builder: GraphBuilder, node: Node): string[] {
-  return lowerWith(lowerings.get(opKey(node.domain, node.op))!, builder, node);
+export function lowerNode(builder: GraphBuilder, node: Node, keyMask: string | null = null): string[] {
+  return lowerWith(lowerings.get(opKey(node.domain, node.op))!, builder, node, keyMask);
 }
 
 /** Whether a fused op is rewritten for inference, too: the runtime has no right kernel for this form of it on a CPU. */
