@@ -35,6 +35,8 @@ export function peerBatch(
 
 /** Sizes of the symbols in a training program's shapes for that batch, of the tokens that are left to compute included. */
 export function bindBatch(sizes: BatchSizes, vocabulary: number, shares: boolean): Map<string, number> {
-  const { packed, copies } = findPlaces(peerBatch(sizes, vocabulary).batch, shares);
-  return new Map([...bindDims(sizes), ['tokens', packed.length], ['copies', copies.length]]);
+  const { batch } = peerBatch(sizes, vocabulary);
+  const { packed, copies } = findPlaces(batch, shares);
+  const pseudo = packed.filter((place) => batch.slots[place]! >= 0n).length;
+  return new Map([...bindDims(sizes), ['tokens', packed.length], ['copies', copies.length], ['pseudo_tokens', pseudo]]);
 }

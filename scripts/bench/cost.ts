@@ -2,13 +2,14 @@
  * Operations and bytes of an LM's training step, counted in the program's own graph with its dimensions bound: what the
  * machine must do at least, whatever the runtime makes of the graph.
  */
+
+import { programBuilder } from '../../src/lm/known-shapes.ts';
 import { bytesOf, views } from '../../src/lm/memory.ts';
 import type { Program } from '../../src/lm/programs.ts';
-import { createBuilder, type GraphBuilder } from '../../src/onnx/builder.ts';
+import type { GraphBuilder } from '../../src/onnx/builder.ts';
 import { evaluateDim } from '../../src/onnx/dim.ts';
 import { byteSize } from '../../src/onnx/dtype.ts';
 import { elementCount, intAttribute, type Node, stringAttribute } from '../../src/onnx/ir.ts';
-import { inferNode } from '../../src/ops/registry.ts';
 
 export interface StepCost {
   /** Floating-point operations of products: two for each multiply-add. Elementwise work is not counted. */
@@ -27,7 +28,7 @@ type Bindings = ReadonlyMap<string, number>;
 /** Costs of a program whose first output is the loss and whose others are gradients. */
 export function costOf(program: Program, bindings: Bindings): StepCost {
   const { graph } = program.model;
-  const builder = createBuilder({ ...graph, nodes: [...graph.nodes] }, inferNode);
+  const builder = programBuilder(graph);
   const forward = nodesOf(builder, program.outputs[0]!);
   const cost: StepCost = { forward: 0, backward: 0, weightBytes: 0, keptBytes: 0, unknown: 0 };
   const constants = constantsOf(builder);

@@ -10,6 +10,8 @@ export const sequence = symbol('sequence');
 export const decoderSequence = symbol('decoder_sequence');
 /** Tokens of a batch that are computed: see pack.ts. */
 export const packedCount = symbol('tokens');
+/** Pseudo tokens of a batch. */
+export const pseudoCount = symbol('pseudo_tokens');
 /** Rows of the prompt table. */
 export const tableRows = symbol('rows');
 

@@ -1,7 +1,9 @@
-/** What the runtime is told of the values of a program. */
-import type { GraphBuilder } from '../onnx/builder.ts';
+/** What is known of the values of a program, and told the runtime. */
+import { createBuilder, type GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, dimKey, symbol } from '../onnx/dim.ts';
-import type { ValueInfo } from '../onnx/ir.ts';
+import type { Graph, ValueInfo } from '../onnx/ir.ts';
+import { typeOf } from '../onnx/types.ts';
+import { inferNode } from '../ops/registry.ts';
 
 /**
  * Element types and shapes of all values with a known rank. When a session opens, the runtime seeks memory for every value
@@ -17,6 +19,13 @@ export function knownShapes(builder: GraphBuilder): ValueInfo[] {
       return [{ name, dtype: type.dtype, shape: type.shape.map(named) }];
     }),
   );
+}
+
+/** A builder over a program's graph that knows of its values what {@link knownShapes} told, not what their ops say alone. */
+export function programBuilder(graph: Graph): GraphBuilder {
+  const builder = createBuilder({ ...graph, nodes: [...graph.nodes] }, inferNode);
+  for (const { name, dtype, shape } of graph.values ?? []) builder.types.set(name, typeOf(dtype, shape));
+  return builder;
 }
 
 /** A dimension of unknown size is one symbol all the same: wherever it stands it is the same size. */

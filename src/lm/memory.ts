@@ -1,12 +1,12 @@
 /** Memory that a training step needs, from the graph alone. */
 
 import type { InspectionRequest, MemoryEstimate } from '../models/inspection.ts';
-import { createBuilder, type GraphBuilder } from '../onnx/builder.ts';
+import type { GraphBuilder } from '../onnx/builder.ts';
 import { evaluateDim } from '../onnx/dim.ts';
 import { byteSize } from '../onnx/dtype.ts';
 import { elementCount, type Graph, intAttribute, isExternal, type Tensor } from '../onnx/ir.ts';
 import { mappedBytes, memoryLimit, prepackPays } from '../onnx/prepack.ts';
-import { inferNode } from '../ops/registry.ts';
+import { programBuilder } from './known-shapes.ts';
 import type { Program } from './programs.ts';
 
 /** Ops whose result is their first input's bytes under another shape. */
@@ -28,7 +28,7 @@ const processBytes = 180 * 2 ** 20;
  */
 export function estimateMemory(program: Program, request: InspectionRequest): MemoryEstimate {
   const { graph } = program.model;
-  const builder = createBuilder({ ...graph, nodes: [...graph.nodes] }, inferNode);
+  const builder = programBuilder(graph);
   const bindings = bindDims({ ...request, virtual: tableRows });
   const packed = prepackPays(mappedBytes(graph), memoryLimit());
   const weights = packed ? packedBytes(graph) : storedBytes(graph.initializers.values());
@@ -65,6 +65,7 @@ export function bindDims(sizes: { batch: number; length: number; virtual: number
     ['sequence', sizes.length],
     ['decoder_sequence', sizes.length],
     ['rows', sizes.virtual],
+    ['pseudo_tokens', sizes.batch * sizes.virtual],
   ]);
 }
 

@@ -2,10 +2,10 @@
 import { appendGradient, type GradientRequest } from '../autodiff/gradient.ts';
 import { prune } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
-import { type Dim, symbol } from '../onnx/dim.ts';
+import type { Dim } from '../onnx/dim.ts';
 import { typeOf } from '../onnx/types.ts';
 import { castTo } from '../ops/shared.ts';
-import { feeds, tableRows } from './feeds.ts';
+import { feeds, pseudoCount, tableRows } from './feeds.ts';
 import { atTokens, type TokenChoice } from './focus.ts';
 import type { PackedGraph } from './pack.ts';
 import { type Tokens, tokensOf } from './position-wise.ts';
@@ -15,9 +15,6 @@ export interface Spliced {
   value: string;
   slots: string;
 }
-
-/** Pseudo tokens of a batch. */
-const pseudoCount = symbol('pseudo_tokens');
 
 /** Where(slot ≥ 0, table[slot], embedding), with `slots` of the shape the embedding has before its last axis. */
 export function splice(builder: GraphBuilder, embedding: string, slots: string): Spliced {
@@ -59,9 +56,9 @@ export function tableGradient(
 /** Pseudo tokens of `slots` [.., ..], in its order. */
 function pseudoTokens(builder: GraphBuilder, slots: string, tokens: Tokens): TokenChoice {
   const places = (of: string, rank: number) => {
-    const found = builder.op('Transpose', [builder.op('NonZero', [of])], { perm: [1, 0] });
-    builder.types.set(found, typeOf('int64', [pseudoCount, rank]));
-    return found;
+    const found = builder.op('NonZero', [of]);
+    builder.types.set(found, typeOf('int64', [rank, pseudoCount]));
+    return builder.op('Transpose', [found], { perm: [1, 0] });
   };
   const nested = places(isSlot(builder, slots), 2);
   const flat = places(builder.op('Reshape', [isSlot(builder, slots), builder.constant('int64', [-1])]), 1);
