@@ -11,11 +11,12 @@ import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Vjp } from '../ops/op.ts';
 import { addAt } from '../ops/places.ts';
 import { batch, feeds, packedCount, sequence } from './feeds.ts';
-import type { TokenChoice } from './focus.ts';
+import type { Picked } from './focus.ts';
 import {
   carrying,
   isPositionWise,
   isWeightProduct,
+  type Layout,
   layoutOf,
   repeatNode,
   type Tokens,
@@ -40,8 +41,11 @@ export interface PackedGraph {
 /** A graph that computes every token. */
 export const unpacked: PackedGraph = { find: () => null, pack: (value) => value, rules: new Map() };
 
-/** Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. */
-export function packTokens(builder: GraphBuilder): PackedGraph {
+/**
+ * Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. What was
+ * picked from values at the targets is picked from the packed ones.
+ */
+export function packTokens(builder: GraphBuilder, picked: ReadonlyMap<string, Picked> = new Map()): PackedGraph {
   const chosen = stretches(builder);
   const rules = new Map<string, Vjp>();
   const values = new Map<string, string>();
@@ -69,24 +73,27 @@ export function packTokens(builder: GraphBuilder): PackedGraph {
       }
       continue;
     }
+    const pick = picked.get(node.outputs[0]!);
+    const from = pick === undefined ? undefined : values.get(pick.value);
+    if (from !== undefined) {
+      pickPacked(builder, node.outputs[0]!, from, pick!.layout);
+      continue;
+    }
     for (const name of valuesRead(node)) if (waiting.delete(name)) spreadValue(builder, name, values.get(name)!, rules);
     builder.graph.nodes.push(node);
   }
   return { find: (value) => values.get(value) ?? null, pack: packedOf, rules };
 }
 
-/** Targets of a batch whose tokens are packed. */
-export const packedTargets = (builder: GraphBuilder): TokenChoice => ({
-  tokens: packed,
-  gather(value, layout) {
-    if (!builder.types.has(feeds.packedTargets)) builder.input(feeds.packedTargets, typeOf('int64', [batch]));
-    if (layout === 'flat') return builder.op('Gather', [value, feeds.packedTargets], { axis: 0 });
-    const first = builder.constant('int64', [0]);
-    const rows = builder.op('Gather', [builder.op('Squeeze', [value, first]), feeds.packedTargets], { axis: 0 });
-    return builder.op('Unsqueeze', [rows, first]);
-  },
-  nested: [1, -1],
-});
+/** What was picked from a value at the targets, from its packed rows instead; under its own name. */
+function pickPacked(builder: GraphBuilder, name: string, from: string, layout: Layout): void {
+  if (!builder.types.has(feeds.packedTargets)) builder.input(feeds.packedTargets, typeOf('int64', [batch]));
+  const rows = layout === 'flat' ? from : builder.op('Squeeze', [from, builder.constant('int64', [0])]);
+  const append = (op: string, inputs: string[]) =>
+    builder.append({ op, domain: '', name, inputs, outputs: [name], attributes: attributesOf({}) });
+  if (layout === 'flat') append('Gather', [rows, feeds.packedTargets]);
+  else append('Unsqueeze', [builder.op('Gather', [rows, feeds.packedTargets]), builder.constant('int64', [1])]);
+}
 
 /** Position-wise nodes in stretches that hold a product with a weight: others are too cheap to be worth a copy. */
 function stretches(builder: GraphBuilder): Set<Node> {

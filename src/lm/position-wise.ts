@@ -21,14 +21,21 @@ function leadingAxes(layout: Layout): number {
   return layout === 'nested' ? 2 : 1;
 }
 
-const elementwise = new Set([
+export const elementwise: ReadonlySet<string> = new Set([
   ...['Add', 'Sub', 'Mul', 'Div', 'Pow', 'Min', 'Max', 'Sum', 'Mean', 'Where', 'Clip', 'Equal', 'Greater', 'Less'],
   ...['Identity', 'Neg', 'Abs', 'Exp', 'Log', 'Sqrt', 'Reciprocal', 'Erf', 'Tanh', 'Sigmoid', 'Softplus', 'Relu'],
   ...['LeakyRelu', 'Elu', 'Selu', 'Celu', 'PRelu', 'HardSigmoid', 'HardSwish', 'Softsign', 'Mish', 'Gelu', 'FastGelu'],
-  ...['QuickGelu', 'BiasGelu', 'Cast', 'Sin', 'Cos', 'IsNaN', 'Not', 'Dropout'],
+  ...['QuickGelu', 'BiasGelu', 'Cast', 'Sin', 'Cos', 'IsNaN', 'Not', 'And', 'Or', 'Dropout'],
 ]);
 const weightProducts = new Set(['MatMul', 'FusedMatMul', 'Gemm']);
-const reductions = new Set(['ReduceMean', 'ReduceSum', 'ReduceMax', 'ReduceMin', 'ReduceL2', 'ReduceSumSquare']);
+export const reductions: ReadonlySet<string> = new Set([
+  'ReduceMean',
+  'ReduceSum',
+  'ReduceMax',
+  'ReduceMin',
+  'ReduceL2',
+  'ReduceSumSquare',
+]);
 
 /** How a value carries the tokens; null where it does not, or is not known to. */
 export function layoutOf(builder: GraphBuilder, value: string, tokens: Tokens): Layout | null {
@@ -40,7 +47,7 @@ export function layoutOf(builder: GraphBuilder, value: string, tokens: Tokens): 
 }
 
 /** Whether a value [1, sequence, …] holds what every row has at a position: embeddings of positions, above all. */
-function spansRows(builder: GraphBuilder, value: string, { nested }: Tokens): boolean {
+export function spansRows(builder: GraphBuilder, value: string, { nested }: Tokens): boolean {
   const shape = builder.types.get(value)?.shape ?? null;
   if (shape === null || shape.length < 3 || !sameDim(nested[0], batch)) return false;
   return shape[0] === 1 && sameDim(shape[1]!, nested[1]);
@@ -148,7 +155,7 @@ export function repeatNode(
   builder: GraphBuilder,
   node: Node,
   tokens: Tokens,
-  replaced: (value: string) => string,
+  replaced: (value: string, i: number) => string,
   nested: readonly [number, number],
 ): string[] {
   const outputs = node.outputs.map((name) => (name === '' ? '' : builder.fresh('tokens')));
@@ -160,7 +167,7 @@ export function repeatNode(
   };
   const inputs = node.inputs.map((name, i) => {
     if (isReshape && i === 1) return shape();
-    return name === '' ? '' : replaced(name);
+    return name === '' ? '' : replaced(name, i);
   });
   const attributes = isReshape ? attributesOf({}) : new Map(node.attributes);
   builder.append({ ...node, name: outputs[0]!, inputs, outputs, attributes });

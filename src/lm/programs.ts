@@ -17,7 +17,7 @@ import { type AssembleOptions, assemble, type LmGraph } from './assemble.ts';
 import { batch, feeds, idsRead, targetInput } from './feeds.ts';
 import { atTokens, targetsInRows } from './focus.ts';
 import { knownShapes } from './known-shapes.ts';
-import { type PackedGraph, packedTargets, packTokens, unpacked } from './pack.ts';
+import { type PackedGraph, packTokens, unpacked } from './pack.ts';
 import { tokensOf } from './position-wise.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
 import { tableGradient } from './splice.ts';
@@ -40,7 +40,7 @@ const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
   const { builder, logits, spliced } = assemble(lm, { past: pastOf[place] });
-  const { logits: focused, packing } = logitsAtTargets(lm, builder, logits);
+  const { logits: focused, packing } = logitsAtTargets(lm, builder, logits, { queries: true });
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focused, candidates);
   const losses = crossEntropy(builder, scores);
@@ -71,32 +71,36 @@ export function predictProgram(lm: LmGraph): Program {
   return finish(lm, builder, [asFloat32(builder, logitsAtTargets(lm, builder, logits).logits)]);
 }
 
-/**
- * Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. `others` are values
- * that are read beside them.
- */
+interface AtTargets {
+  /** Values that are read beside the logits. */
+  others?: readonly string[];
+  /** Whether the last attention has the queries of targets alone. */
+  queries?: boolean;
+}
+
+/** Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. */
 function logitsAtTargets(
   lm: LmGraph,
   builder: GraphBuilder,
   logits: string,
-  others: readonly string[] = [],
+  { others = [], queries = false }: AtTargets = {},
 ): { logits: string; packing: PackedGraph } {
   raiseOps(builder);
-  builder.graph.outputs = [logits, ...others].map((name) => ({ name, ...builder.type(name) }));
-  prune(builder.graph);
-  const packing = lm.redundant === undefined ? unpacked : packTokens(builder);
-  const found = packing.find(logits);
-  if (found === null) {
-    targetInput(builder, feeds.targets);
-    return { logits: atTokens(builder, logits, targetsOf(builder)), packing };
-  }
-  const focused = atTokens(builder, found, packedTargets(builder));
-  return { logits: builder.op('Transpose', [focused], { perm: [1, 0, 2] }), packing };
+  const keep = (...names: string[]) => {
+    builder.graph.outputs = names.map((name) => ({ name, ...builder.type(name) }));
+    prune(builder.graph);
+  };
+  keep(logits, ...others);
+  targetInput(builder, feeds.targets);
+  const choice = targetsOf(builder, queries);
+  const focused = atTokens(builder, logits, choice);
+  keep(focused, ...others);
+  return { logits: focused, packing: lm.redundant === undefined ? unpacked : packTokens(builder, choice.picked) };
 }
 
 /** Targets of a batch whose logits are read at every position. */
-export function targetsOf(builder: GraphBuilder) {
-  return targetsInRows(builder, tokensOf(batch, builder.shape(idsRead(builder))[1]!));
+export function targetsOf(builder: GraphBuilder, queries = false) {
+  return targetsInRows(builder, tokensOf(batch, builder.shape(idsRead(builder))[1]!), queries);
 }
 
 export interface CachedProgram extends Program {
@@ -115,7 +119,7 @@ export function cachedProgram(lm: LmGraph): CachedProgram {
     size,
   }));
   const kept = past.map((one) => one.output);
-  const focused = asFloat32(builder, logitsAtTargets(lm, builder, logits, kept).logits);
+  const focused = asFloat32(builder, logitsAtTargets(lm, builder, logits, { others: kept }).logits);
   return { ...finish(lm, builder, [focused, ...kept]), past };
 }
 

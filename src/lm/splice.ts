@@ -68,6 +68,7 @@ function pseudoTokens(builder: GraphBuilder, slots: string, tokens: Tokens): Tok
       const rows = builder.op('GatherND', [value, layout === 'nested' ? nested : flat]);
       return layout === 'nested' ? builder.op('Unsqueeze', [rows, builder.constant('int64', [0])]) : rows;
     },
+    gatherAlong: null,
     nested: [1, -1],
   };
 }
