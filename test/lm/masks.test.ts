@@ -64,15 +64,19 @@ function write(hidden: number, guard: Guard): void {
   const any = b.op('ReduceMax', [b.op('Cast', [pairs], { to: 1 }), b.constant('int64', [-1])], { keepdims: 1 });
   const blind = b.op('Equal', [any, zero(b)]);
   const bias = b.op('Where', [pairs, zero(b), b.constant('float32', hidden)]);
-  const product = b.op('MatMul', [words, b.op('Transpose', [words], { perm: [0, 2, 1] })]);
-  const p = b.op('Softmax', [b.op('Add', [product, bias])], { axis: -1 });
-  const read = b.op('MatMul', [guard.p?.(b, p, blind) ?? p, words]);
-  const mixed = b.op('Add', [words, guard.y?.(b, read, blind) ?? read]);
+  // Of the last attention only the queries of targets are computed: what padding yields matters in the one before.
+  let x = words;
+  for (let layer = 0; layer < 2; layer++) {
+    const product = b.op('MatMul', [x, b.op('Transpose', [x], { perm: [0, 2, 1] })]);
+    const p = b.op('Softmax', [b.op('Add', [product, bias])], { axis: -1 });
+    const read = b.op('MatMul', [guard.p?.(b, p, blind) ?? p, x]);
+    x = b.op('Add', [x, guard.y?.(b, read, blind) ?? read]);
+  }
   b.append({
     op: 'MatMul',
     domain: '',
     name: 'head',
-    inputs: [mixed, weights(width, vocabulary, 1)],
+    inputs: [x, weights(width, vocabulary, 1)],
     outputs: ['logits'],
     attributes: new Map(),
   });
