@@ -34,7 +34,9 @@ const words = ['river', 'mountain', 'winter', 'engine', 'letter', 'garden', 'mar
 
 /** Different from its first letters on: rows that begin alike share work, and only the prompt's own tokens shall be alike. */
 function textOf(n: number): string {
-  return `${((n * 7919 + 104729) % 1_679_616).toString(36)} ${words[n % words.length]}`;
+  const digits = [...((n * 7919 + 104729) % 1_679_616).toString(36)];
+  // The digit that changes with every number comes first.
+  return `${digits.reverse().join('')} ${words[n % words.length]}`;
 }
 
 export async function measureInference(lm: BenchLm, prompts: number, settings: InferSettings): Promise<InferResult> {
