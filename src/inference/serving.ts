@@ -9,8 +9,9 @@ import type { RenderedRow } from '../tasks/types.ts';
 import type { Ticket } from './batch.ts';
 import type { Catalog, Known, Served } from './catalog.ts';
 import type { Work } from './lane.ts';
+import { renderInput } from './render.ts';
 import type { Residents } from './residents.ts';
-import type { Usage } from './schema.ts';
+import type { Fields, Usage } from './schema.ts';
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -79,6 +80,33 @@ export async function renderAll<T>(
     rows.push(render(input, index));
   }
   return rows;
+}
+
+interface Query {
+  model: string;
+  /** One, or several that are answered in their order. */
+  inputs: Fields | Fields[];
+}
+
+/**
+ * Scores each of the inputs. `readerOf` says what is made of the logits of one; it is asked before anything is rendered, and
+ * refuses models that the route does not serve.
+ */
+export async function scoreInputs<T>(
+  serving: Serving,
+  { request, reply }: { request: FastifyRequest; reply: FastifyReply },
+  { model, inputs }: Query,
+  readerOf: (served: Served) => (logits: Float32Array) => T,
+): Promise<{ results: T[]; usage: Usage }> {
+  const list = asList(inputs);
+  const asked = { id: model, owner: ownerOf(request), rows: list.length, work: () => 'score' as const };
+  const served = await resolveWithRoom(serving, asked);
+  const signal = clientSignal(reply);
+  const read = readerOf(served);
+  const place = (index: number) => (Array.isArray(inputs) ? `inputs[${index}]` : 'inputs');
+  const render = (input: Fields, index: number) => renderInput(served, input, place(index));
+  const rows = await renderAll(serving, served, 'score', list, render);
+  return { results: await scoreAll(serving, served, rows, signal, read), usage: usageOf(rows) };
 }
 
 /** Reads the logits at each row's target [vocabulary] and resolves with what `read` makes of them, in order. */

@@ -3,19 +3,8 @@ import { PtunedError } from '../../errors.ts';
 import type { Candidates } from '../../tasks/types.ts';
 import type { Served } from '../catalog.ts';
 import { candidateScores, logSoftmax } from '../probabilities.ts';
-import { renderInput } from '../render.ts';
-import { ClassificationRequest, type ClassificationResponse, type Fields } from '../schema.ts';
-import {
-  type App,
-  asList,
-  clientSignal,
-  ownerOf,
-  renderAll,
-  resolveWithRoom,
-  type Serving,
-  scoreAll,
-  usageOf,
-} from '../serving.ts';
+import { ClassificationRequest, type ClassificationResponse } from '../schema.ts';
+import { type App, type Serving, scoreInputs } from '../serving.ts';
 
 export interface LabelScores {
   label: string;
@@ -28,18 +17,12 @@ export function classificationsRoute(app: App, serving: Serving): void {
     '/v1/classifications',
     { schema: { body: ClassificationRequest } },
     async (request, reply): Promise<ClassificationResponse> => {
-      const { model, inputs } = request.body;
-      const list = asList(inputs);
-      const asked = { id: model, owner: ownerOf(request), rows: list.length, work: () => 'score' as const };
-      const served = await resolveWithRoom(serving, asked);
-      const signal = clientSignal(reply);
-      const labelsOf = classifierOf(served);
-      const place = (index: number) => (Array.isArray(inputs) ? `inputs[${index}]` : 'inputs');
-      const render = (input: Fields, index: number) => renderInput(served, input, place(index));
-      const rows = await renderAll(serving, served, 'score', list, render);
-      const labels = await scoreAll(serving, served, rows, signal, (logits) => classify(labelsOf, logits));
-      const data = labels.map((scores, index) => ({ index, ...scores }));
-      return { object: 'list', model, data, usage: usageOf(rows) };
+      const { results, usage } = await scoreInputs(serving, { request, reply }, request.body, (served) => {
+        const labels = classifierOf(served);
+        return (logits) => classify(labels, logits);
+      });
+      const data = results.map((scores, index) => ({ index, ...scores }));
+      return { object: 'list', model: request.body.model, data, usage };
     },
   );
 }

@@ -2,36 +2,21 @@
 import { PtunedError } from '../../errors.ts';
 import type { Served } from '../catalog.ts';
 import { candidateScores, highest, logSumExp } from '../probabilities.ts';
-import { renderInput } from '../render.ts';
-import { type Fields, FillMaskRequest, type FillMaskResponse } from '../schema.ts';
-import {
-  type App,
-  asList,
-  clientSignal,
-  ownerOf,
-  renderAll,
-  resolveWithRoom,
-  type Serving,
-  scoreAll,
-  usageOf,
-} from '../serving.ts';
+import { FillMaskRequest, type FillMaskResponse } from '../schema.ts';
+import { type App, type Serving, scoreInputs } from '../serving.ts';
 
 export function fillMaskRoute(app: App, serving: Serving): void {
   app.post(
     '/v1/fill_mask',
     { schema: { body: FillMaskRequest } },
     async (request, reply): Promise<FillMaskResponse> => {
-      const { model, inputs, top_k: topK = 5 } = request.body;
-      const list = asList(inputs);
-      const asked = { id: model, owner: ownerOf(request), rows: list.length, work: () => 'score' as const };
-      const served = await resolveWithRoom(serving, asked);
-      const signal = clientSignal(reply);
-      checkKind(served);
-      const render = (input: Fields, index: number) => renderInput(served, input, placeOf(inputs, index));
-      const rows = await renderAll(serving, served, 'score', list, render);
-      const predictions = await scoreAll(serving, served, rows, signal, (logits) => predict(served, logits, topK));
-      const data = predictions.map((list, index) => ({ index, predictions: list }));
-      return { object: 'list', model, data, usage: usageOf(rows) };
+      const { model, top_k: topK = 5 } = request.body;
+      const { results, usage } = await scoreInputs(serving, { request, reply }, request.body, (served) => {
+        checkKind(served);
+        return (logits) => predict(served, logits, topK);
+      });
+      const data = results.map((predictions, index) => ({ index, predictions }));
+      return { object: 'list', model, data, usage };
     },
   );
 }
@@ -56,8 +41,4 @@ function checkKind({ id, base, tuned }: Served): void {
       ? `"${id}" is a causal LM; /v1/fill_mask takes a masked LM or the tuned prompt of a cloze task. Use /v1/completions.`
       : `"${id}" is the tuned prompt of a classification task; use /v1/classifications.`;
   throw new PtunedError('wrong_model_kind', message, { param: 'model' });
-}
-
-function placeOf(inputs: unknown, index: number): string {
-  return Array.isArray(inputs) ? `inputs[${index}]` : 'inputs';
 }
