@@ -9,7 +9,7 @@ import { describeNode, intAttribute, type Node } from '../onnx/ir.ts';
 import { opKey, type Vjp, type VjpContext } from '../ops/op.ts';
 import { zerosOf } from '../ops/places.ts';
 import { ops, whyMissing } from '../ops/registry.ts';
-import { valuesRead } from './prune.ts';
+import { readersOf, valuesRead } from './prune.ts';
 import { unbroadcast } from './unbroadcast.ts';
 
 export interface GradientRequest {
@@ -93,18 +93,6 @@ function ruleOf(node: Node): Vjp {
   });
 }
 
-function readersOf(nodes: readonly Node[]): Map<string, Node[]> {
-  const readers = new Map<string, Node[]>();
-  for (const node of nodes) {
-    for (const name of new Set(node.inputs)) {
-      const list = readers.get(name);
-      if (list === undefined) readers.set(name, [node]);
-      else list.push(node);
-    }
-  }
-  return readers;
-}
-
 function vjpContext(
   builder: GraphBuilder,
   node: Node,
@@ -161,8 +149,13 @@ function sumOfProducts(builder: GraphBuilder, list: readonly string[], producerO
       (nodes as Node[]).map((node) => node.inputs[i]!),
       { axis: 0 },
     );
+  return rowProduct(builder, stack(0), stack(1));
+}
+
+/** leftᵀ·right of two matrices, without a transposed copy. */
+export function rowProduct(builder: GraphBuilder, left: string, right: string): string {
   const attributes = { transA: 1, transB: 0, alpha: { float: 1 } };
-  return builder.op('FusedMatMul', [stack(0), stack(1)], attributes, { domain: 'com.microsoft' });
+  return builder.op('FusedMatMul', [left, right], attributes, { domain: 'com.microsoft' });
 }
 
 /** The node whose first output a value is; null for inputs and initializers. */

@@ -23,6 +23,19 @@ export function valuesRead(node: Node): Set<string> {
   return read;
 }
 
+/** Nodes by the values that are among their own inputs, in the order of the nodes. */
+export function readersOf(nodes: readonly Node[]): Map<string, Node[]> {
+  const readers = new Map<string, Node[]>();
+  for (const node of nodes) {
+    for (const name of new Set(node.inputs)) {
+      const list = readers.get(name);
+      if (list === undefined) readers.set(name, [node]);
+      else list.push(node);
+    }
+  }
+  return readers;
+}
+
 function outerValues(graph: Graph): Set<string> {
   const read = new Set(graph.outputs.map((output) => output.name));
   for (const node of graph.nodes) for (const name of valuesRead(node)) read.add(name);

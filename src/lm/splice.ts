@@ -1,5 +1,5 @@
 /** Where the prompt table enters: its rows take the place of word embeddings. Forward, and the way back to the table. */
-import { appendGradient, type GradientRequest } from '../autodiff/gradient.ts';
+import { appendGradient, type GradientRequest, rowProduct } from '../autodiff/gradient.ts';
 import { prune } from '../autodiff/prune.ts';
 import type { GraphBuilder } from '../onnx/builder.ts';
 import type { Dim } from '../onnx/dim.ts';
@@ -49,8 +49,7 @@ export function tableGradient(
   const rows = (name: string) => builder.op('Squeeze', [name, builder.constant('int64', [0])]);
   const gradient = castTo(builder, rows(atTokens(builder, whole, choice)), 'float32');
   const selector = rowSelector(builder, rows(choice.gather(slots, 'nested')));
-  const attributes = { transA: 1, transB: 0, alpha: { float: 1 } };
-  return builder.op('FusedMatMul', [selector, gradient], attributes, { domain: 'com.microsoft' });
+  return rowProduct(builder, selector, gradient);
 }
 
 /** Pseudo tokens of `slots` [.., ..], in its order. */

@@ -72,7 +72,6 @@ function agree(one: StepResult, other: StepResult): boolean {
   return differ(one.losses, other.losses) <= tolerance && differ(one.gradient, other.gradient) <= tolerance;
 }
 
-/** Largest difference, relative to the largest element expected. */
 /** Largest difference relative to the largest expected element. */
 export function differ(found: Float32Array, expected: Float32Array): number {
   let [difference, size] = [0, 0];

@@ -1,6 +1,7 @@
 /** A graph as patterns look at it. */
 import type { GraphBuilder } from '../../onnx/builder.ts';
 import type { Node } from '../../onnx/ir.ts';
+import { readersOf } from '../prune.ts';
 
 export interface View {
   readonly builder: GraphBuilder;
@@ -17,11 +18,8 @@ export type Pattern = (view: View, node: Node) => Node | null;
 /** Looks at the nodes as they are now. */
 export function viewOf(builder: GraphBuilder): View {
   const producers = new Map<string, Node>();
-  const readers = new Map<string, Node[]>();
-  for (const node of builder.graph.nodes) {
-    for (const name of node.outputs) producers.set(name, node);
-    for (const name of new Set(node.inputs)) readers.set(name, [...(readers.get(name) ?? []), node]);
-  }
+  for (const node of builder.graph.nodes) for (const name of node.outputs) producers.set(name, node);
+  const readers = readersOf(builder.graph.nodes);
   return {
     builder,
     producer: (value) => producers.get(value),
