@@ -13,16 +13,8 @@ import { predictProgram, trainProgram } from '../../src/lm/programs.ts';
 import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import type { PromptTable } from '../../src/lm/types.ts';
 import { prefixWidth } from '../../src/models/past.ts';
-import type { RenderedRow } from '../../src/tasks/types.ts';
 import { relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
-
-const row = (ids: number[]): RenderedRow => ({
-  ids,
-  slots: ids.map(() => -1),
-  target: ids.length - 1,
-  label: -1,
-  cut: 0,
-});
+import { plainRow } from '../support/rows.ts';
 
 async function load(name: string) {
   const lm = inspectDirectory(fileURLToPath(new URL(`../fixtures/genai/${name}`, import.meta.url)));
@@ -38,7 +30,7 @@ async function load(name: string) {
     predictor: await createPredictor(lm, options),
     /** Logits behind a text, by the fused kernel. */
     async logitsOf(ids: number[]) {
-      return (await whole.run(batchFeeds(padBatch([row(ids)], 0).batch, table)))[0] as Float32Array;
+      return (await whole.run(batchFeeds(padBatch([plainRow(ids)], 0).batch, table)))[0] as Float32Array;
     },
     /** What the LM computes for a text, as a prefix. */
     async prefixOf(ids: number[]): Promise<PromptTable> {
@@ -59,7 +51,7 @@ for (const name of ['llama-fp16', 'gemma-fp32']) {
     const { lm, predictor, table, logitsOf } = await load(name);
     const size = lm.vocabularySize;
     const now = texts.map((ids) => [...ids]);
-    const decoding = await predictor.decode(padBatch(now.map(row), 0).batch, table);
+    const decoding = await predictor.decode(padBatch(now.map(plainRow), 0).batch, table);
     for (const tokens of [
       [13, 14, 15],
       [16, 17, 18],
@@ -83,7 +75,7 @@ for (const name of ['llama-fp16', 'gemma-fp32']) {
     const prefixes = await Promise.all(
       texts.map((ids, i) => (heads[i] === 0 ? null : prefixOf(ids.slice(0, heads[i])))),
     );
-    const rest = texts.map((ids, i) => row(ids.slice(heads[i])));
+    const rest = texts.map((ids, i) => plainRow(ids.slice(heads[i])));
     const batch = { ...padBatch(rest, 0).batch, prefixes };
     const logits = await predictor.logits(batch, table);
     const decoding = await predictor.decode(batch, table);
@@ -107,10 +99,10 @@ for (const name of ['llama-fp16', 'gemma-fp32']) {
     ];
     const behind = trainerOn(await openProgram(trainProgram(lm, candidates, 'past'), options));
     const plain = trainerOn(await openProgram(trainProgram(lm, candidates), options));
-    const found = await behind.step(padBatch(own.map(row), 0).batch, labels, await prefixOf(shared));
+    const found = await behind.step(padBatch(own.map(plainRow), 0).batch, labels, await prefixOf(shared));
     const expected = await plain.step(
       padBatch(
-        own.map((ids) => row([...shared, ...ids])),
+        own.map((ids) => plainRow([...shared, ...ids])),
         0,
       ).batch,
       labels,

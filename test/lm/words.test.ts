@@ -8,8 +8,8 @@ import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { createPredictor } from '../../src/lm/predict.ts';
 import { createWords } from '../../src/lm/words.ts';
 import { prefixWidth } from '../../src/models/past.ts';
-import type { RenderedRow } from '../../src/tasks/types.ts';
 import { relativeError } from '../../src/tuning/reference.ts';
+import { plainRow } from '../support/rows.ts';
 
 function load(name: string) {
   const lm = inspectDirectory(fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url)));
@@ -42,18 +42,11 @@ for (const name of ['past/gpt2', 'past/llama']) {
     const width = prefixWidth(lm.inputs);
     assert.equal(values.length, before.length * width);
     const predictor = await createPredictor(lm, options);
-    const row = (ids: number[]): RenderedRow => ({
-      ids,
-      slots: ids.map(() => -1),
-      target: ids.length - 1,
-      label: -1,
-      cut: 0,
-    });
     const none = { rows: 1, width: lm.embedding.width, values: new Float32Array(lm.embedding.width) };
     const rest = [20, 21, 22];
-    const whole = await predictor.logits(padBatch([row([...before, ...rest])], 0).batch, none);
+    const whole = await predictor.logits(padBatch([plainRow([...before, ...rest])], 0).batch, none);
     const prefixes = [{ rows: before.length, width, values }];
-    const behind = await predictor.logits({ ...padBatch([row(rest)], 0).batch, prefixes }, none);
+    const behind = await predictor.logits({ ...padBatch([plainRow(rest)], 0).batch, prefixes }, none);
     await predictor.close();
     assert.ok(relativeError(behind, whole) < 1e-5);
   });
