@@ -1,28 +1,14 @@
-/** Runs of an LM behind keys and values: rows that begin behind some, and generation that goes on from those of each step. */
+/** An LM that yields its keys and values: those of a text, and generation that goes on from those of each step. */
 import { lowerings } from '../autodiff/lower/registry.ts';
 import { type Graph, intAttribute } from '../onnx/ir.ts';
-import { createSession, type Feed, type SessionOptions } from '../onnx/session.ts';
+import type { Feed, SessionOptions } from '../onnx/session.ts';
 import { opKey } from '../ops/op.ts';
-import { feeds } from './feeds.ts';
+import { openBehind, type Start, startBehind } from './behind.ts';
 import type { Inspected } from './inspect.ts';
-import { packingFeeds } from './packing-feeds.ts';
-import { type Past, type PastShape, pastOfRow, stackPasts, tableOfPast } from './past.ts';
+import { type PastShape, pastOfRow, tableOfPast } from './past.ts';
 import { cachedProgram } from './programs.ts';
 import { lengthsOf, pickFeed, pickRows } from './rows.ts';
-import { batchFeeds } from './run-program.ts';
 import type { Decoding, LmBatch, PromptTable } from './types.ts';
-
-/** What stands before a batch's rows. */
-export interface Start {
-  /** A feed [rows, heads, longest, size] for each past input. */
-  past: Feed[];
-  /** [rows][longest]: 0 where a row has less than the longest. */
-  mask: bigint[][];
-  /** Tokens before each row's first, which its positions count on from. */
-  before: number[];
-  /** Rows of equal numbers have the same before them, so that what they begin with alike is the same too. */
-  groups: number[];
-}
 
 export interface CachedSession {
   past: readonly PastShape[];
@@ -49,47 +35,15 @@ export function countsPositions({ nodes }: Graph): boolean {
 export async function openCached(lm: Inspected, options: SessionOptions): Promise<CachedSession> {
   const program = cachedProgram(lm);
   const [logits] = program.outputs as [string];
-  const session = await createSession(program.model, options);
-  const isPacked = session.inputs.includes(feeds.packed);
+  const { run, close } = await openBehind(program, program.past, options);
   return {
     past: program.past,
     async run(batch, table, start, wanted) {
-      const all = { ...batchFeeds(batch, table), ...startFeeds(start, batch) };
-      for (const [i, { input }] of program.past.entries()) all[input] = start.past[i]!;
-      if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start.groups));
-      const given: Record<string, Feed> = {};
-      for (const name of session.inputs) given[name] = all[name]!;
       const kept = wanted === 'cache' ? program.past : [];
-      const results = await session.run(given, [logits, ...kept.map((one) => one.output)]);
-      return { logits: results[logits]!.data as Float32Array, past: kept.map((one) => results[one.output]!) };
+      const [first, ...past] = await run(batch, table, start, [logits, ...kept.map((one) => one.output)]);
+      return { logits: first!.data as Float32Array, past };
     },
-    close: () => session.close(),
-  };
-}
-
-/** Rows of a batch behind what each has before it; equal objects are the same tokens. */
-export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Start {
-  const before = pasts.map((past) => past?.tokens ?? 0);
-  const longest = Math.max(0, ...before);
-  const distinct = [...new Set(pasts)];
-  return {
-    past: stackPasts(shapes, pasts),
-    mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < count ? 1n : 0n))),
-    before,
-    groups: pasts.map((past) => distinct.indexOf(past)),
-  };
-}
-
-/** Mask over what stands before and the batch, and positions that count on from each row's own tokens. */
-function startFeeds({ mask, before }: Start, batch: LmBatch): Record<string, Feed> {
-  const { rows, length } = batch;
-  const positions = lengthsOf(batch).flatMap((count, row) =>
-    Array.from({ length }, (_, i) => BigInt(before[row]! + Math.min(i, Math.max(count - 1, 0)))),
-  );
-  const whole = mask.flatMap((own, row) => [...own, ...batch.mask.subarray(row * length, (row + 1) * length)]);
-  return {
-    [feeds.mask]: { dtype: 'int64', dims: [rows, whole.length / rows], data: BigInt64Array.from(whole) },
-    [feeds.positions]: { dtype: 'int64', dims: [rows, length], data: BigInt64Array.from(positions) },
+    close,
   };
 }
 

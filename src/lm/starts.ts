@@ -3,7 +3,8 @@
  * LM's keys and values of it are computed once and kept: whatever prompts a batch mixes, only the rest is run.
  */
 import { createLru } from '../lru.ts';
-import { type CachedSession, type Start, startBehind } from './cache.ts';
+import { type Start, startBehind } from './behind.ts';
+import type { CachedSession } from './cache.ts';
 import { bytesOf, type Past, pastOfRow, pastOfTable } from './past.ts';
 import { cutBatch, lengthsOf, type Span } from './rows.ts';
 import { differ, tolerance } from './trial.ts';

@@ -1,0 +1,81 @@
+/** Runs of programs whose rows stand behind keys and values of their own. */
+import type { Feed, SessionOptions } from '../onnx/session.ts';
+import { feeds } from './feeds.ts';
+import { packingFeeds } from './packing-feeds.ts';
+import { type Past, type PastShape, stackPasts } from './past.ts';
+import type { Program } from './programs.ts';
+import { lengthsOf } from './rows.ts';
+import { batchFeeds, openGraph } from './run-program.ts';
+import type { LmBatch, PromptTable } from './types.ts';
+
+/** What stands before a batch's rows. */
+export interface Start {
+  /** A feed [rows, heads, longest, size] for each past input. */
+  past: Feed[];
+  /** [rows][longest]: 0 where a row has less than the longest. */
+  mask: bigint[][];
+  /** Tokens before each row's first, which its positions count on from. */
+  before: number[];
+  /** Rows of equal numbers have the same before them, so that what they begin with alike is the same too. */
+  groups: number[];
+}
+
+export interface BehindRunner {
+  /** The program's `outputs` of these names, in their order; `also` are feeds of labels and weights. */
+  run(
+    batch: LmBatch,
+    table: PromptTable,
+    start: Start,
+    outputs: readonly string[],
+    also?: Record<string, Feed>,
+  ): Promise<Feed[]>;
+  close(): Promise<void>;
+}
+
+/** @param past the program's past inputs, in the order of what it is started behind */
+export async function openBehind(
+  program: Program,
+  past: readonly { input: string }[],
+  options: SessionOptions,
+): Promise<BehindRunner> {
+  const session = await openGraph(program, options);
+  const isPacked = session.inputs.includes(feeds.packed);
+  return {
+    async run(batch, table, start, outputs, also = {}) {
+      const all = { ...batchFeeds(batch, table), ...also, ...startFeeds(start, batch) };
+      for (const [i, { input }] of past.entries()) all[input] = start.past[i]!;
+      if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start.groups));
+      const given: Record<string, Feed> = {};
+      for (const name of session.inputs) given[name] = all[name]!;
+      const results = await session.run(given, outputs);
+      return outputs.map((name) => results[name]!);
+    },
+    close: () => session.close(),
+  };
+}
+
+/** Rows of a batch behind what each has before it; equal objects are the same tokens. */
+export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Start {
+  const before = pasts.map((past) => past?.tokens ?? 0);
+  const longest = Math.max(0, ...before);
+  const distinct = [...new Set(pasts)];
+  return {
+    past: stackPasts(shapes, pasts),
+    mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < count ? 1n : 0n))),
+    before,
+    groups: pasts.map((past) => distinct.indexOf(past)),
+  };
+}
+
+/** Mask over what stands before and the batch, and positions that count on from each row's own tokens. */
+function startFeeds({ mask, before }: Start, batch: LmBatch): Record<string, Feed> {
+  const { rows, length } = batch;
+  const positions = lengthsOf(batch).flatMap((count, row) =>
+    Array.from({ length }, (_, i) => BigInt(before[row]! + Math.min(i, Math.max(count - 1, 0)))),
+  );
+  const whole = mask.flatMap((own, row) => [...own, ...batch.mask.subarray(row * length, (row + 1) * length)]);
+  return {
+    [feeds.mask]: { dtype: 'int64', dims: [rows, whole.length / rows], data: BigInt64Array.from(whole) },
+    [feeds.positions]: { dtype: 'int64', dims: [rows, length], data: BigInt64Array.from(positions) },
+  };
+}
