@@ -5,8 +5,8 @@ import { packingFeeds } from './packing-feeds.ts';
 import { type Past, type PastShape, stackPasts } from './past.ts';
 import type { Program } from './programs.ts';
 import { lengthsOf } from './rows.ts';
-import { batchFeeds, openGraph } from './run-program.ts';
-import type { LmBatch, PromptTable } from './types.ts';
+import { openGraph } from './run-program.ts';
+import type { LmBatch } from './types.ts';
 
 /** What stands before a batch's rows. */
 export interface Start {
@@ -21,14 +21,8 @@ export interface Start {
 }
 
 export interface BehindRunner {
-  /** The program's `outputs` of these names, in their order; `also` are feeds of labels and weights. */
-  run(
-    batch: LmBatch,
-    table: PromptTable,
-    start: Start,
-    outputs: readonly string[],
-    also?: Record<string, Feed>,
-  ): Promise<Feed[]>;
+  /** The program's `outputs` of these names, in their order. `given` are the feeds of the batch without what is before it. */
+  run(given: Record<string, Feed>, batch: LmBatch, start: Start, outputs: readonly string[]): Promise<Feed[]>;
   close(): Promise<void>;
 }
 
@@ -41,13 +35,13 @@ export async function openBehind(
   const session = await openGraph(program, options);
   const isPacked = session.inputs.includes(feeds.packed);
   return {
-    async run(batch, table, start, outputs, also = {}) {
-      const all = { ...batchFeeds(batch, table), ...also, ...startFeeds(start, batch) };
+    async run(given, batch, start, outputs) {
+      const all = { ...given, ...startFeeds(start, batch) };
       for (const [i, { input }] of past.entries()) all[input] = start.past[i]!;
       if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start.groups));
-      const given: Record<string, Feed> = {};
-      for (const name of session.inputs) given[name] = all[name]!;
-      const results = await session.run(given, outputs);
+      const wanted: Record<string, Feed> = {};
+      for (const name of session.inputs) wanted[name] = all[name]!;
+      const results = await session.run(wanted, outputs);
       return outputs.map((name) => results[name]!);
     },
     close: () => session.close(),

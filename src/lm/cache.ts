@@ -8,6 +8,7 @@ import type { Inspected } from './inspect.ts';
 import { type PastShape, pastOfRow, tableOfPast } from './past.ts';
 import { cachedProgram } from './programs.ts';
 import { lengthsOf, pickFeed, pickRows } from './rows.ts';
+import { batchFeeds } from './run-program.ts';
 import type { Decoding, LmBatch, PromptTable } from './types.ts';
 
 export interface CachedSession {
@@ -40,7 +41,8 @@ export async function openCached(lm: Inspected, options: SessionOptions): Promis
     past: program.past,
     async run(batch, table, start, wanted) {
       const kept = wanted === 'cache' ? program.past : [];
-      const [first, ...past] = await run(batch, table, start, [logits, ...kept.map((one) => one.output)]);
+      const outputs = [logits, ...kept.map((one) => one.output)];
+      const [first, ...past] = await run(batchFeeds(batch, table), batch, start, outputs);
       return { logits: first!.data as Float32Array, past };
     },
     close,

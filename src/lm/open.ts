@@ -4,10 +4,11 @@ import type { ModelManifest } from '../models/manifest.ts';
 import type { SessionOptions } from '../onnx/session.ts';
 import { createAnsweringPredictor } from './answer.ts';
 import { keysAndValues, openCached } from './cache.ts';
+import { openScorerBehind, openTrainerBehind } from './contexts.ts';
 import { type Inspected, inspectDirectory } from './inspect.ts';
 import { createPredictor, type PredictorOptions } from './predict.ts';
 import { type Program, scoreProgram, trainProgram } from './programs.ts';
-import { batchFeeds, openProgram, trainerOn } from './run-program.ts';
+import { batchFeeds, openProgram, scoreResult, trainerOn } from './run-program.ts';
 import type { Lm, LmOptions, Predictor, Scorer, Trainer } from './types.ts';
 import { createWords } from './words.ts';
 
@@ -46,8 +47,14 @@ export function createLm(manifest: ModelManifest, inspected: Inspected, options:
         await session.close();
       }
     },
-    trainer: (candidates, place) => createTrainer(trainProgram(own, candidates, place), sessionOptions),
-    scorer: (candidates, place) => createScorer(scoreProgram(own, candidates, place), sessionOptions),
+    trainer: (candidates, place) =>
+      place === 'behind'
+        ? openTrainerBehind(own, candidates, sessionOptions)
+        : createTrainer(trainProgram(own, candidates, place), sessionOptions),
+    scorer: (candidates, place) =>
+      place === 'behind'
+        ? openScorerBehind(own, candidates, sessionOptions)
+        : createScorer(scoreProgram(own, candidates, place), sessionOptions),
     predictor: () => openPredictor(inspected, sessionOptions),
     close,
   };
@@ -72,14 +79,7 @@ function computesInHalves({ model }: Program): boolean {
 async function createScorer(program: Program, options: SessionOptions): Promise<Scorer> {
   const runner = await openProgram(program, options);
   return {
-    async score(batch, labels, table) {
-      const [loss, rank, best] = await runner.run(batchFeeds(batch, table, labels));
-      return {
-        loss: loss as Float32Array,
-        rank: rank as Int32Array,
-        best: Int32Array.from(best as BigInt64Array, Number),
-      };
-    },
+    score: async (batch, labels, table) => scoreResult(await runner.run(batchFeeds(batch, table, labels))),
     close: runner.close,
   };
 }

@@ -5,7 +5,7 @@ import { gatherHeads } from '../autodiff/gather-heads.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
-import { type PromptPlace, pastInputs, presentOf } from '../models/past.ts';
+import { pastInputs, presentOf } from '../models/past.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../onnx/builder.ts';
 import { symbol } from '../onnx/dim.ts';
 import { type DType, isFloat } from '../onnx/dtype.ts';
@@ -21,6 +21,7 @@ import { type PackedGraph, packTokens, unpacked } from './pack.ts';
 import { tokensOf } from './position-wise.ts';
 import { candidateScores, crossEntropy, rankOfLabel } from './readout.ts';
 import { tableGradient } from './splice.ts';
+import type { TablePlace } from './types.ts';
 
 export interface Program {
   model: Model;
@@ -30,15 +31,17 @@ export interface Program {
   sharesPrefixes: boolean;
 }
 
-/** What the prompt table is to the graph, by the place where it enters. */
-const pastOf = { embeddings: 'empty', past: 'prefix' } as const satisfies Record<PromptPlace, AssembleOptions['past']>;
+/** What stands before rows, by the place where the prompt table enters. */
+const pastOf = {
+  ...{ embeddings: 'empty', past: 'prefix', behind: 'inputs' },
+} as const satisfies Record<TablePlace, AssembleOptions['past']>;
 
 /**
  * ids, mask, slots, table, targets, labels, weights -> mean loss [], gradient of Σ weight · loss with respect to the table
  * [rows, width], loss of each row [batch, 1, 1]. Weights of 1/batch give the mean's gradient; rows of several jobs in one
- * batch each get 1 over the rows of their own job. A table in the past takes no slots.
+ * batch each get 1 over the rows of their own job. A table in the past takes no slots; behind past inputs positions are fed.
  */
-export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
+export function trainProgram(lm: LmGraph, candidates: Candidates, place: TablePlace = 'embeddings'): Program {
   const { builder, logits, spliced } = assemble(lm, { past: pastOf[place] });
   const { logits: focused, packing } = logitsAtTargets(lm, builder, logits, { queries: true });
   targetInput(builder, feeds.labels);
@@ -55,14 +58,18 @@ export function trainProgram(lm: LmGraph, candidates: Candidates, place: PromptP
   return finish(lm, builder, [loss, gradient, losses]);
 }
 
-/** ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64. */
-export function scoreProgram(lm: LmGraph, candidates: Candidates, place: PromptPlace = 'embeddings'): Program {
-  const { builder, logits } = assemble(lm, { past: pastOf[place], lower: false });
-  const focused = logitsAtTargets(lm, builder, logits).logits;
+/**
+ * ids, mask, slots, table, targets, labels -> cross-entropy [batch, 1, 1], rank [batch, 1] int32, best [batch, 1] int64; of
+ * rows behind past inputs also the keys and values that become those.
+ */
+export function scoreProgram(lm: LmGraph, candidates: Candidates, place: TablePlace = 'embeddings'): Program {
+  const { builder, logits, nameOf } = assemble(lm, { past: pastOf[place], lower: false });
+  const presents = place === 'behind' ? pastInputs(lm.inputs).map(({ name }) => nameOf(presentOf(name))) : [];
+  const focused = logitsAtTargets(lm, builder, logits, { others: presents }).logits;
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focused, candidates);
   const best = builder.op('ArgMax', [scores], { axis: 2, keepdims: 0 });
-  return finish(lm, builder, [crossEntropy(builder, scores), rankOfLabel(builder, scores), best]);
+  return finish(lm, builder, [crossEntropy(builder, scores), rankOfLabel(builder, scores), best, ...presents]);
 }
 
 /** ids, mask, slots, table, targets -> logits [batch, 1, V] float32. */

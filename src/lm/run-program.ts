@@ -4,7 +4,7 @@ import { createSession, type Feed, type Session, type SessionOptions } from '../
 import { feeds } from './feeds.ts';
 import { packingFeeds } from './packing-feeds.ts';
 import type { Program } from './programs.ts';
-import type { LmBatch, PromptTable, Trainer } from './types.ts';
+import type { LmBatch, PromptTable, ScoreResult, StepResult, Trainer } from './types.ts';
 
 export interface ProgramRunner {
   /** Data of the program's outputs, in their order. Feeds the program does not read are left out. */
@@ -53,15 +53,23 @@ export const noTable: PromptTable = { rows: 1, width: 1, values: new Float32Arra
 /** A training program as a trainer. */
 export function trainerOn(runner: ProgramRunner): Trainer {
   return {
-    async step(batch, labels, table, weights) {
-      const [loss, gradient, losses] = await runner.run(batchFeeds(batch, table, labels, weights));
-      return {
-        loss: (loss as Float32Array)[0]!,
-        losses: losses as Float32Array,
-        gradient: gradient as Float32Array,
-      };
-    },
+    step: async (batch, labels, table, weights) =>
+      stepResult(await runner.run(batchFeeds(batch, table, labels, weights))),
     close: runner.close,
+  };
+}
+
+/** What a training program yields. */
+export function stepResult([loss, gradient, losses]: readonly Feed['data'][]): StepResult {
+  return { loss: (loss as Float32Array)[0]!, losses: losses as Float32Array, gradient: gradient as Float32Array };
+}
+
+/** What a scoring program yields first. */
+export function scoreResult([loss, rank, best]: readonly Feed['data'][]): ScoreResult {
+  return {
+    loss: loss as Float32Array,
+    rank: rank as Int32Array,
+    best: Int32Array.from(best as BigInt64Array, Number),
   };
 }
 

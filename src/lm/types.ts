@@ -2,6 +2,7 @@
 import type { ModelManifest } from '../models/manifest.ts';
 import type { PromptPlace } from '../models/past.ts';
 import type { Candidates } from '../tasks/types.ts';
+import type { Past } from './past.ts';
 
 export type Device = 'cpu' | 'cuda';
 
@@ -14,6 +15,12 @@ export interface LmOptions {
   /** Prefix of files that onnxruntime's own profile of each session is written to, for benchmarks. */
   profile?: string;
 }
+
+/**
+ * Where the table of a step enters. behind: it replaces word embeddings of rows that stand behind keys and values of their
+ * own, the batch's `contexts`.
+ */
+export type TablePlace = PromptPlace | 'behind';
 
 /** A right-padded batch; all arrays are row-major [rows, length], `targets` is [rows]. */
 export interface LmBatch {
@@ -35,6 +42,8 @@ export interface LmBatch {
   prefixes?: readonly (PromptTable | null)[];
   /** What each row begins with, null where nothing is known of it; a hint for predictions. */
   leading?: readonly (Leading | null)[];
+  /** Keys and values of the tokens before each row's first, null for a row without; for what is opened `behind` such. */
+  contexts?: readonly (Past | null)[];
 }
 
 /**
@@ -86,6 +95,10 @@ export interface Trainer {
 
 export interface Scorer {
   score(batch: LmBatch, labels: BigInt64Array, table: PromptTable): Promise<ScoreResult>;
+  /**
+   * Keys and values of a text read from the beginning, the same bits whenever it is read; of scorers opened `behind` such.
+   */
+  read?(ids: readonly number[]): Promise<Past>;
   close(): Promise<void>;
 }
 
@@ -127,8 +140,8 @@ export interface Lm {
    */
   keysAndValues(ids: readonly number[]): Promise<Float32Array>;
   /** `place` is where the tables of its steps enter; default embeddings. */
-  trainer(candidates: Candidates, place?: PromptPlace): Promise<Trainer>;
-  scorer(candidates: Candidates, place?: PromptPlace): Promise<Scorer>;
+  trainer(candidates: Candidates, place?: TablePlace): Promise<Trainer>;
+  scorer(candidates: Candidates, place?: TablePlace): Promise<Scorer>;
   predictor(): Promise<Predictor>;
   close(): Promise<void>;
 }
