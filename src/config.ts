@@ -37,6 +37,11 @@ export interface Config {
   keepSeconds: number;
   /** PTUNED_DEVICE: cpu or cuda. */
   device: 'cpu' | 'cuda';
+  /**
+   * PTUNED_CONTEXT_MB, here in bytes: keys and values that a job keeps of the texts before its rows' first pseudo tokens. What
+   * does not fit is computed again in each step; results are the same. Default 1024 MiB.
+   */
+  contextBytes: number;
   /** PTUNED_CHECKPOINT_SECONDS: at most this much training is lost when a worker dies. Default 10. */
   checkpointSeconds: number;
   /** PTUNED_STEP_SECONDS: a training child that makes no step for so long is killed. Default 600. */
@@ -76,6 +81,7 @@ export function readConfig(variables: Environment = process.env): Config {
     packing: environment.PTUNED_PACKING === 'off' ? 1 : integer(environment, 'PTUNED_PACKING', 1, 1, 64),
     keepSeconds: integer(environment, 'PTUNED_KEEP_SECONDS', 300, 0, 86_400),
     device: oneOf(environment, 'PTUNED_DEVICE', ['cpu', 'cuda'], 'cpu'),
+    contextBytes: integer(environment, 'PTUNED_CONTEXT_MB', 1024, 0, 1 << 20) * 2 ** 20,
     checkpointSeconds: integer(environment, 'PTUNED_CHECKPOINT_SECONDS', 10, 0, 86_400),
     stepSeconds: integer(environment, 'PTUNED_STEP_SECONDS', 600, 1, 86_400),
     rateLimit: integer(environment, 'PTUNED_RATE_LIMIT', 0, 0, 1_000_000),

@@ -76,6 +76,7 @@ async function createJobs(options: Options, folder: string): Promise<(steps: num
       artifacts: join(folder, 'artifacts'),
       threads: options.threads,
       device: 'cpu',
+      contextBytes: 1 << 30,
       checkpointSeconds: 1000,
     };
   };

@@ -1,12 +1,15 @@
 /** Runs of programs whose rows stand behind keys and values of their own. */
+import { pastInputs } from '../models/past.ts';
 import type { Feed, SessionOptions } from '../onnx/session.ts';
+import type { Candidates } from '../tasks/types.ts';
+import type { LmGraph } from './assemble.ts';
 import { feeds } from './feeds.ts';
 import { packingFeeds } from './packing-feeds.ts';
-import { type Past, type PastShape, stackPasts } from './past.ts';
-import type { Program } from './programs.ts';
-import { lengthsOf } from './rows.ts';
-import { openGraph } from './run-program.ts';
-import type { LmBatch } from './types.ts';
+import { type Past, type PastShape, pastOfRow, stackPasts } from './past.ts';
+import { type Program, scoreProgram, trainProgram } from './programs.ts';
+import { lengthsOf, textOf } from './rows.ts';
+import { batchFeeds, openGraph, scoreResult, stepResult } from './run-program.ts';
+import type { LmBatch, PromptTable, Scorer, Trainer } from './types.ts';
 
 /** What stands before a batch's rows. */
 export interface Start {
@@ -24,6 +27,57 @@ export interface BehindRunner {
   /** The program's `outputs` of these names, in their order. `given` are the feeds of the batch without what is before it. */
   run(given: Record<string, Feed>, batch: LmBatch, start: Start, outputs: readonly string[]): Promise<Feed[]>;
   close(): Promise<void>;
+}
+
+/** A trainer whose batches may have contexts. */
+export async function openTrainerBehind(
+  lm: LmGraph,
+  candidates: Candidates,
+  options: SessionOptions,
+): Promise<Trainer> {
+  const program = trainProgram(lm, candidates, 'behind');
+  const { run, close } = await openRows(lm, program, options);
+  return {
+    step: async (batch, labels, table, weights) =>
+      stepResult(dataOf(await run(batchFeeds(batch, table, labels, weights), batch, program.outputs))),
+    close,
+  };
+}
+
+/** A scorer whose batches may have contexts, which it also reads. */
+export async function openScorerBehind(lm: LmGraph, candidates: Candidates, options: SessionOptions): Promise<Scorer> {
+  const program = scoreProgram(lm, candidates, 'behind');
+  const [scores, presents] = [program.outputs.slice(0, 3), program.outputs.slice(3)];
+  const { width } = lm.embedding;
+  const noTable: PromptTable = { rows: 1, width, values: new Float32Array(width) };
+  const { run, close } = await openRows(lm, program, options);
+  return {
+    score: async (batch, labels, table) =>
+      scoreResult(dataOf(await run(batchFeeds(batch, table, labels), batch, scores))),
+    // A row alone: what stands beside it in a batch, and how long that is, decides how the runtime adds up.
+    async read(ids) {
+      const batch = textOf(ids);
+      const past = await run(batchFeeds(batch, noTable, new BigInt64Array(1)), batch, presents);
+      return pastOfRow(past, 0, { from: 0, to: 0 }, ids.length);
+    },
+    close,
+  };
+}
+
+async function openRows({ inputs }: LmGraph, program: Program, options: SessionOptions) {
+  const past = pastInputs(inputs).map((one) => ({ ...one, input: one.name }));
+  const { run, close } = await openBehind(program, past, options);
+  return {
+    run(given: Record<string, Feed>, batch: LmBatch, outputs: readonly string[]): Promise<Feed[]> {
+      const contexts = batch.contexts ?? Array.from({ length: batch.rows }, () => null);
+      return run(given, batch, startBehind(past, contexts), outputs);
+    },
+    close,
+  };
+}
+
+function dataOf(feeds: readonly Feed[]): Feed['data'][] {
+  return feeds.map(({ data }) => data);
 }
 
 /** @param past the program's past inputs, in the order of what it is started behind */

@@ -7,7 +7,7 @@ import { openBehind, type Start, startBehind } from './behind.ts';
 import type { Inspected } from './inspect.ts';
 import { type PastShape, pastOfRow, tableOfPast } from './past.ts';
 import { cachedProgram } from './programs.ts';
-import { lengthsOf, pickFeed, pickRows } from './rows.ts';
+import { lengthsOf, pickFeed, pickRows, textOf } from './rows.ts';
 import { batchFeeds } from './run-program.ts';
 import type { Decoding, LmBatch, PromptTable } from './types.ts';
 
@@ -57,18 +57,9 @@ export async function keysAndValues(
   ids: readonly number[],
   width: number,
 ): Promise<Float32Array> {
-  const length = ids.length;
-  const batch: LmBatch = {
-    rows: 1,
-    length,
-    ids: BigInt64Array.from(ids, BigInt),
-    mask: new BigInt64Array(length).fill(1n),
-    slots: new BigInt64Array(length).fill(-1n),
-    targets: new BigInt64Array(1),
-  };
   const none: PromptTable = { rows: 1, width, values: new Float32Array(width) };
-  const { past } = await session.run(batch, none, startBehind(session.past, [null]), 'cache');
-  return tableOfPast(session.past, pastOfRow(past, 0, { from: 0, to: 0 }, length));
+  const { past } = await session.run(textOf(ids), none, startBehind(session.past, [null]), 'cache');
+  return tableOfPast(session.past, pastOfRow(past, 0, { from: 0, to: 0 }, ids.length));
 }
 
 /**

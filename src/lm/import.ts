@@ -19,6 +19,7 @@ import { readSteps } from './parts.ts';
 import { placeOf, placing } from './place.ts';
 import { asRefusal } from './refusal.ts';
 import { tryGenerating, tryTraining } from './trial.ts';
+import { tryContexts } from './trial-contexts.ts';
 import { tryPrefix } from './trial-prefix.ts';
 import { weightsOf } from './weights.ts';
 
@@ -63,10 +64,12 @@ async function imported(folder: string, id: string, options: ImportOptions): Pro
     const cached = await tryGenerating(inspected);
     const hasPast = inspected.inputs.some((input) => input.role === 'past');
     const prefixRefusal = hasPast ? await tryPrefix(inspected, id) : null;
+    const hasContexts = hasPast && prefixRefusal === null && redundant === 'prefixes';
     return await manifestOf(inspected, folder, id, {
       path,
       redundant,
       prefixRefusal,
+      contexts: hasContexts && (await tryContexts({ ...inspected, redundant })),
       cachedDecoder: cached ? await hashFiles(folder, stepFiles(inspected, folder), unwanted.signal) : undefined,
       chosen: options.embedding,
       hashed: await hashing,
@@ -80,6 +83,7 @@ interface Findings {
   path: GradientPath;
   redundant: Inspected['redundant'];
   prefixRefusal: string | null;
+  contexts: boolean;
   cachedDecoder: ModelFile[] | undefined;
   /** The lookup that was chosen among several. */
   chosen: string | undefined;
@@ -91,7 +95,7 @@ async function manifestOf(
   inspected: Inspected,
   folder: string,
   id: string,
-  { path, redundant, prefixRefusal, cachedDecoder, chosen, hashed }: Findings,
+  { path, redundant, prefixRefusal, contexts, cachedDecoder, chosen, hashed }: Findings,
 ): Promise<ModelManifest> {
   const files = hashed.slice(0, -1);
   const weights = weightsOf(inspected.model.graph);
@@ -121,6 +125,7 @@ async function manifestOf(
     ...(countsPositions(inspected.model.graph) ? { countsPositions: true as const } : {}),
     ...(prefixRefusal === null ? {} : { prefixRefusal }),
     ...(redundant === undefined ? {} : { redundant }),
+    ...(contexts ? { contexts } : {}),
     ...(cachedDecoder === undefined ? {} : { cachedDecoder }),
     ...(path.straightThrough.length === 0 ? {} : { straightThrough: path.straightThrough }),
     createdAt: new Date().toISOString(),

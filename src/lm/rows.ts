@@ -11,6 +11,19 @@ export function lengthsOf(batch: LmBatch): number[] {
   });
 }
 
+/** One row of plain tokens. */
+export function textOf(ids: readonly number[]): LmBatch {
+  const { length } = ids;
+  return {
+    rows: 1,
+    length,
+    ids: BigInt64Array.from(ids, BigInt),
+    mask: new BigInt64Array(length).fill(1n),
+    slots: new BigInt64Array(length).fill(-1n),
+    targets: new BigInt64Array(1),
+  };
+}
+
 /** Tokens `from` … `to` − 1 of a row. */
 export interface Span {
   row: number;

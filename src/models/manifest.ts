@@ -116,6 +116,8 @@ export interface ModelManifest {
   prefixRefusal?: string;
   /** Measured at import; without it every token is computed. */
   redundant?: Redundancy;
+  /** Rows train behind kept keys and values of their first tokens as whole ones do; measured at import. */
+  contexts?: true;
   /**
    * Of an encoder-decoder LM whose decoder goes on from its cache, as measured at import: the files only that needs, none where
    * it is in `files`. Without it generation runs the whole decoder for each token.

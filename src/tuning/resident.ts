@@ -122,6 +122,7 @@ function view({ lm, trainers, scorers }: Resident): Lm {
     async scorer(...[candidates, ...rest]: Parameters<Lm['scorer']>): Promise<Scorer> {
       const { part, giveBack } = await scorers.borrow(keyOf(candidates, rest), () => lm.scorer(candidates, ...rest));
       return {
+        ...part,
         score(...batch) {
           // While a job is scored the others train on without it.
           for (const leave of away) leave();

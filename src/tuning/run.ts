@@ -45,6 +45,7 @@ export async function runTuning(
     const message =
       saved === null ? describeChoices(options, trainRows) : `Going on at step ${saved.step} from a checkpoint.`;
     hooks.event({ level: 'info', type: 'message', message, data: { step: saved?.step ?? 0, attempt: job.attempt } });
+    if (session.place === 'behind') tellContexts(job, hooks);
     const state = saved ?? initialState(session.encoder.initialise(job.spec.seed), job.threads);
     const secondsBefore = state.seconds;
     return await trainAndFinish({
@@ -71,6 +72,12 @@ async function loadCheckpoint(checkpoints: CheckpointStore, hooks: TuningHooks):
     hooks.event({ level: 'warn', type: 'message', message, data: { damaged } });
   }
   return state;
+}
+
+function tellContexts({ contextBytes }: TuningJob, { event }: TuningHooks): void {
+  const megabytes = Math.round(contextBytes / 2 ** 20).toLocaleString('en-US');
+  const message = `What rows have before their first pseudo token is computed without a gradient, and its keys and values are kept (${megabytes} MiB at most).`;
+  event({ level: 'info', type: 'message', message, data: { context_bytes: contextBytes } });
 }
 
 async function trainAndFinish(run: Run): Promise<TuningOutcome> {

@@ -2,8 +2,9 @@
 import { PtunedError } from '../errors.ts';
 import type { Metrics } from '../jobs/contract.ts';
 import { planOf } from '../jobs/methods/registry.ts';
-import type { PromptTable, Scorer } from '../lm/types.ts';
+import type { PromptTable, Scorer, TablePlace } from '../lm/types.ts';
 import type { EncoderShape, Parameters } from '../prompts/types.ts';
+import { placeFor, takingContexts } from './contexts.ts';
 import type { TuningData } from './data.ts';
 import { arrangeEvaluation, type EvaluationSet, evaluate } from './evaluate.ts';
 import type { Learn } from './learn.ts';
@@ -17,6 +18,7 @@ export interface Session {
   readonly data: TuningData;
   /** Yields the table [n, width] from the parameters. */
   readonly encoder: PromptSource;
+  readonly place: TablePlace;
   readonly learn: Learn;
   /** The prompt as words, one a row; null where its rows are none. */
   words(parameters: Parameters): string[] | null;
@@ -48,10 +50,15 @@ export async function openSession(job: TuningJob, dependencies: TuningDependenci
     const plan = planOf(job.spec.method);
     const prompt = await openPrompt(job, plan, data, lm, dependencies);
     const encoder = keep(prompt.encoder);
-    const trainer = keep(await lm.trainer(data.candidates, plan.place));
-    const scorer = keep(await lm.scorer(data.candidates, plan.place));
+    const place = placeFor(job, plan.place, data);
+    const opening = {
+      trainer: keep(await lm.trainer(data.candidates, place)),
+      scorer: keep(await lm.scorer(data.candidates, place)),
+    };
+    const { trainer, scorer } = place === 'behind' ? takingContexts(opening, job.contextBytes) : opening;
     const learn = prompt.learn({ trainer, scorer });
-    return { data, encoder, learn, words: prompt.words, score: createScoring(data, scorer, encoder.shape), close };
+    const score = createScoring(data, scorer, encoder.shape);
+    return { data, encoder, place, learn, words: prompt.words, score, close };
   } catch (error) {
     await close();
     throw error;

@@ -19,6 +19,8 @@ export interface TuningJob {
   artifacts: string;
   threads: number;
   device: Device;
+  /** Bytes of keys and values of rows' contexts that are kept from step to step; see src/lm/contexts.ts. */
+  contextBytes: number;
   /** At most this many seconds of training pass between two checkpoints. */
   checkpointSeconds: number;
 }

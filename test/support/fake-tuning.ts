@@ -315,6 +315,7 @@ export function fakeJob(
     artifacts: `${directory}/artifacts`,
     threads: 1,
     device: 'cpu',
+    contextBytes: 0,
     checkpointSeconds: 1000,
     ...job,
   };

@@ -9,11 +9,11 @@ import type { ModelManifest } from '../../src/models/manifest.ts';
 import { createModelRegistry } from '../../src/models/registry.ts';
 import type { TuningJob } from '../../src/tuning/types.ts';
 
-export type InputConfig = Pick<Config, 'dataDirectory' | 'threads' | 'device' | 'checkpointSeconds'>;
+export type InputConfig = Pick<Config, 'dataDirectory' | 'threads' | 'device' | 'checkpointSeconds' | 'contextBytes'>;
 
 /** Throws `model_not_found`, `model_mismatch` or `file_not_found` for what went away since the job was accepted. */
 export async function resolveInputs(config: InputConfig, spec: JobSpec, attempt: number): Promise<TuningJob> {
-  const { dataDirectory, threads, device, checkpointSeconds } = config;
+  const { dataDirectory, threads, device, checkpointSeconds, contextBytes } = config;
   const store = createFileStore(dataDirectory);
   const find = async (id: string | null | undefined): Promise<string | null> => {
     if (id == null) return null;
@@ -38,6 +38,7 @@ export async function resolveInputs(config: InputConfig, spec: JobSpec, attempt:
     artifacts: join(dataDirectory, 'artifacts'),
     threads,
     device,
+    contextBytes,
     checkpointSeconds,
   };
 }
