@@ -38,7 +38,7 @@ export async function tryContexts(lm: Inspected): Promise<boolean> {
   try {
     const trainer = keep(await openTrainerBehind(lm, candidates, options));
     const scorer = keep(await openScorerBehind(lm, candidates, options));
-    return await agree(lm, trainer, scorer);
+    return await agreesBehind(trainer, scorer, lm.embedding.width);
   } catch (error) {
     // What the runtime refuses here is no reason to refuse an LM that trains.
     if (error instanceof PtunedError && error.code === 'internal') return false;
@@ -48,8 +48,8 @@ export async function tryContexts(lm: Inspected): Promise<boolean> {
   }
 }
 
-async function agree({ embedding }: Inspected, trainer: Trainer, scorer: Scorer): Promise<boolean> {
-  const { width } = embedding;
+/** {@link tryContexts} of an open trainer and scorer; `width` of a prompt row. */
+export async function agreesBehind(trainer: Trainer, scorer: Scorer, width: number): Promise<boolean> {
   const table: PromptTable = {
     rows: 1,
     width,
