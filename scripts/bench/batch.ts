@@ -10,23 +10,30 @@ export interface BatchSizes {
   virtual: number;
   /** Position whose logits are read. */
   target: number;
+  /** Tokens before the first pseudo token; default 0. */
+  context?: number;
 }
 
-/** The peer's batch: pseudo tokens in front, then tokens out of the first thousand, one label. */
+/** The peer's batch: pseudo tokens in front, or behind a context; tokens out of the first thousand, one label. */
 export function peerBatch(
-  { batch: rows, length, virtual, target }: BatchSizes,
+  { batch: rows, length, virtual, target, context = 0 }: BatchSizes,
   vocabulary: number,
 ): { batch: LmBatch; labels: BigInt64Array } {
   const size = rows * length;
   const range = Math.min(995, vocabulary - 5);
+  /** Pseudo token at a place, or -1. */
+  const slot = (i: number) => {
+    const place = (i % length) - context;
+    return place >= 0 && place < virtual ? place : -1;
+  };
   return {
     batch: {
       rows,
       length,
       // As rendering leaves it, the id under a pseudo token is the same in every row.
-      ids: BigInt64Array.from({ length: size }, (_, i) => BigInt(i % length < virtual ? 0 : 5 + ((i * 7919) % range))),
+      ids: BigInt64Array.from({ length: size }, (_, i) => BigInt(slot(i) >= 0 ? 0 : 5 + ((i * 7919) % range))),
       mask: new BigInt64Array(size).fill(1n),
-      slots: BigInt64Array.from({ length: size }, (_, i) => (i % length < virtual ? BigInt(i % length) : -1n)),
+      slots: BigInt64Array.from({ length: size }, (_, i) => BigInt(slot(i))),
       targets: new BigInt64Array(rows).fill(BigInt(target)),
     },
     labels: new BigInt64Array(rows).fill(11n),

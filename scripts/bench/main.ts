@@ -5,6 +5,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { EncoderType } from '../../src/prompts/schema.ts';
 import { charts } from './chart.ts';
+import { type ContextCase, contextReport, measureContexts } from './contexts.ts';
 import { type Publishing, publish } from './document.ts';
 import { type GenerateCase, measureGeneration } from './generate.ts';
 import { growthPanels, growthReport, measureGrowth } from './growth.ts';
@@ -19,6 +20,9 @@ const count = (text: string): number => {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('A whole number above 0 is expected.');
   return Number(text);
 };
+
+/** "25,100,200" */
+const counts = (text: string): number[] => text.split(',').map(count);
 
 interface TrainOptions extends Publishing {
   suite?: true;
@@ -118,6 +122,26 @@ async function generate(folder: string, options: GenerateOptions): Promise<void>
   );
 }
 
+interface ContextOptions extends Publishing, Omit<ContextCase, 'lm' | 'context'> {
+  lm: string;
+  model?: string;
+  context: number[];
+}
+
+async function contexts({ lm, model, context, ...options }: ContextOptions): Promise<void> {
+  const machine = await measureMachine(options.threads);
+  console.log(describeMachine(machine));
+  const results = [];
+  for (const tokens of context) {
+    const one = { ...options, context: tokens, lm: model === undefined ? benchLm(lm) : ownLm(model) };
+    console.error(`${one.lm.name}, ${one.batch} rows of ${tokens} + ${one.length} tokens …`);
+    results.push(await measureContexts(one));
+  }
+  const text = contextReport(results);
+  console.log(`\n${text}`);
+  publish(options, 'contexts', { machine, results }, `${describeMachine(machine)}.\n\n${text}`);
+}
+
 const program = new Command('bench').description('how fast this is, and how near to what the machine can do');
 const publishing = (command: Command) =>
   command
@@ -138,6 +162,22 @@ publishing(program.command('train').description('whole training steps: encoder, 
   .option('--profile', "also where the LM's time goes by op, from onnxruntime's own profile")
   .option('--peer <python and script...>', 'a Python with torch and peft, and the script that trains the same shapes')
   .action(train);
+
+publishing(program.command('contexts').description('training steps of rows with texts before their first pseudo token'))
+  .addOption(new Option('--lm <name>', 'an LM with its cache').choices(lmNames).default('gpt2-cache'))
+  .option('--model <folder>', 'an LM of your own instead, exported with its cache')
+  .option('--batch <rows>', 'rows of a batch', count, 8)
+  .option(
+    '--context <tokens>',
+    'tokens before the first pseudo token, one number or several: 25,100,200',
+    counts,
+    [200],
+  )
+  .option('--length <tokens>', 'tokens from there on, pseudo tokens included', count, 30)
+  .option('--virtual <tokens>', 'pseudo tokens', count, 9)
+  .option('--steps <count>', 'counted steps a process', count, 3)
+  .option('--rounds <count>', 'processes of each way, in turns', count, 2)
+  .action(contexts);
 
 publishing(program.command('infer').description('requests to the inference server: one tuned prompt, many, too many'))
   .addOption(new Option('--lm <names...>', 'which LMs').choices(lmNames).default(['gpt2-cache', 'gpt2-small']))

@@ -1,9 +1,11 @@
 /** Whole training steps of the product on one LM, timed by their parts. Runs in a process of its own and does nothing else. */
 import { openLm } from '../../src/lm/open.ts';
+import type { Lm } from '../../src/lm/types.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import { openEncoder } from '../../src/prompts/open.ts';
 import type { EncoderType } from '../../src/prompts/schema.ts';
 import type { Parameters } from '../../src/prompts/types.ts';
+import { takingContexts } from '../../src/tuning/contexts.ts';
 import { createOptimizer, initialOptimizerState } from '../../src/tuning/optimizers/registry.ts';
 import { vocabularyCandidates } from '../../src/tuning/reference.ts';
 import { type StepParts, trainStep } from '../../src/tuning/step.ts';
@@ -20,6 +22,10 @@ export interface TrainTask {
   encoder: EncoderType;
   /** Position whose logits are read. */
   target: number;
+  /** Tokens before the first pseudo token; default 0. */
+  context?: number;
+  /** Behind contexts of which so many bytes are kept; absent: rows are read whole. */
+  contextBytes?: number;
   steps: number;
   threads: number;
   /** Prefix of the files that onnxruntime writes its profile to. */
@@ -46,7 +52,7 @@ answerOnce<TrainTask, TrainTimes>(async (task) => {
   const { threads, manifest, virtual: virtualTokens } = task;
   const profile = task.profile === null ? {} : { profile: task.profile };
   const lm = await openLm(manifest, { threads, device: 'cpu', ...profile });
-  const trainer = await lm.trainer(vocabularyCandidates(manifest.vocabularySize));
+  const { trainer, scorer } = await openLmParts(lm, task);
   const { width } = manifest.embedding;
   const encoder = await openEncoder({ type: task.encoder, layers: 2, virtualTokens, width, base: null }, { threads });
   const parameters = encoder.initialise(0);
@@ -55,10 +61,21 @@ answerOnce<TrainTask, TrainTimes>(async (task) => {
   const times = await timeSteps({ trainer, encoder, optimizer }, parameters, task);
   await encoder.close();
   await trainer.close();
+  await scorer?.close();
   await lm.close();
   const count = [...parameters.values()].reduce((sum, { values }) => sum + values.length, 0);
   return { ...times, openMs, parameters: count };
 });
+
+/** Where contexts are measured, a scorer beside the trainer, as jobs have it: it is what reads them. */
+async function openLmParts(lm: Lm, { manifest, context = 0, contextBytes }: TrainTask) {
+  const candidates = vocabularyCandidates(manifest.vocabularySize);
+  const place = contextBytes === undefined ? 'embeddings' : 'behind';
+  const trainer = await lm.trainer(candidates, place);
+  if (context === 0) return { trainer, scorer: null };
+  const scorer = await lm.scorer(candidates, place);
+  return contextBytes === undefined ? { trainer, scorer } : takingContexts({ trainer, scorer }, contextBytes);
+}
 
 async function timeSteps(parts: StepParts, parameters: Parameters, task: TrainTask) {
   const { spent, timed } = timeParts(parts);
