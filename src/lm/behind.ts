@@ -58,7 +58,7 @@ export async function openScorerBehind(lm: LmGraph, candidates: Candidates, opti
     async read(ids) {
       const batch = textOf(ids);
       const past = await run(batchFeeds(batch, noTable, new BigInt64Array(1)), batch, presents);
-      return pastOfRow(past, 0, { from: 0, to: 0 }, ids.length);
+      return pastOfRow(past, 0, 0, ids.length);
     },
     close,
   };
@@ -109,7 +109,7 @@ export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past 
   const distinct = [...new Set(pasts)];
   return {
     past: stackPasts(shapes, pasts),
-    mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < count ? 1n : 0n))),
+    mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < longest - count ? 0n : 1n))),
     before,
     groups: pasts.map((past) => distinct.indexOf(past)),
   };

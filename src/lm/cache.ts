@@ -59,7 +59,7 @@ export async function keysAndValues(
 ): Promise<Float32Array> {
   const none: PromptTable = { rows: 1, width, values: new Float32Array(width) };
   const { past } = await session.run(textOf(ids), none, startBehind(session.past, [null]), 'cache');
-  return tableOfPast(session.past, pastOfRow(past, 0, { from: 0, to: 0 }, ids.length));
+  return tableOfPast(session.past, pastOfRow(past, 0, 0, ids.length));
 }
 
 /**

@@ -48,7 +48,10 @@ export function tableOfPast(shapes: readonly PastShape[], { tokens, values }: Pa
   return table;
 }
 
-/** One feed [rows, heads, longest, size] for each past input; a row that has less fills it from the left. */
+/**
+ * One feed [rows, heads, longest, size] for each past input. A row that has less fills it from the right: what goes on behind
+ * it has no gap to its last token, which attention in sliding windows would count.
+ */
 export function stackPasts(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Feed[] {
   const longest = Math.max(0, ...pasts.map((past) => past?.tokens ?? 0));
   return shapes.map(({ heads, size }, input) => {
@@ -57,23 +60,24 @@ export function stackPasts(shapes: readonly PastShape[], pasts: readonly (Past |
       if (past === null) continue;
       const [from, width] = [past.values[input]!, past.tokens * size];
       for (let head = 0; head < heads; head++)
-        data.set(from.subarray(head * width, (head + 1) * width), (row * heads + head) * longest * size);
+        data.set(
+          from.subarray(head * width, (head + 1) * width),
+          ((row * heads + head + 1) * longest - past.tokens) * size,
+        );
     }
     return { dtype: 'float32', dims: [pasts.length, heads, longest, size], data };
   });
 }
 
-/** A row of feeds [rows, heads, tokens, size], without the tokens that stand between `gap.from` and `gap.to`, and up to `end`. */
-export function pastOfRow(feeds: readonly Feed[], row: number, gap: { from: number; to: number }, end: number): Past {
-  const tokens = gap.from + end - gap.to;
+/** Tokens `from` … `to` − 1 of a row of feeds [rows, heads, tokens, size]. */
+export function pastOfRow(feeds: readonly Feed[], row: number, from: number, to: number): Past {
+  const tokens = to - from;
   const values = feeds.map(({ dims, data }) => {
     const [, heads, all, size] = dims as [number, number, number, number];
     const past = new Float32Array(heads * tokens * size);
     for (let head = 0; head < heads; head++) {
-      const [to, from] = [head * tokens * size, (row * heads + head) * all * size];
-      const source = data as Float32Array;
-      past.set(source.subarray(from, from + gap.from * size), to);
-      past.set(source.subarray(from + gap.to * size, from + end * size), to + gap.from * size);
+      const start = (row * heads + head) * all * size;
+      past.set((data as Float32Array).subarray(start + from * size, start + to * size), head * tokens * size);
     }
     return past;
   });

@@ -30,7 +30,7 @@ export function createStarts(session: CachedSession, limit: number): Starts {
     const start = startBehind(session.past, before);
     const { past } = await session.run(cutBatch(batch, spans), table, start, 'cache');
     const longest = Math.max(...start.before);
-    return spans.map(({ to }, i) => pastOfRow(past, i, { from: start.before[i]!, to: longest }, longest + to));
+    return spans.map(({ to }, i) => pastOfRow(past, i, longest - start.before[i]!, longest + to));
   }
 
   return {
