@@ -1,7 +1,7 @@
 /** Prefix tuning tried out on an LM that nobody trusts yet: that a step runs behind keys and values, and that they count. */
 import { PtunedError } from '../errors.ts';
 import { refusePrefix } from '../models/past.ts';
-import { rangesOverBatch } from '../ops/quantize.ts';
+import { rangesOverBatch, rounds } from '../ops/quantize.ts';
 import type { Candidates } from '../tasks/types.ts';
 import { countsPositions, keysAndValues, openCached } from './cache.ts';
 import type { Inspected } from './inspect.ts';
@@ -10,7 +10,9 @@ import { trainProgram } from './programs.ts';
 import { openProgram, trainerOn } from './run-program.ts';
 import type { LmBatch, PromptTable, StepResult } from './types.ts';
 
-const options = { threads: 1, device: 'cpu', prepack: false } as const;
+/** As it is written an LM opens faster; where activations are rounded, all has to round as what trains does. */
+const optionsFor = ({ model, graphDirectory: directory }: Inspected) =>
+  ({ threads: 1, device: 'cpu', prepack: false, optimize: model.graph.nodes.some(rounds), directory }) as const;
 const candidates: Candidates = {
   ...{ count: 2, width: 1, names: [] },
   ids: Int32Array.of(0, 1),
@@ -59,7 +61,7 @@ async function disagreement(lm: Inspected, id: string): Promise<string | null> {
 }
 
 async function prefixOf(lm: Inspected): Promise<PromptTable> {
-  const session = await openCached(lm, { ...options, directory: lm.graphDirectory });
+  const session = await openCached(lm, optionsFor(lm));
   try {
     const values = await keysAndValues(session, shared, lm.embedding.width);
     return { rows: shared.length, width: values.length / shared.length, values };
@@ -72,7 +74,7 @@ async function prefixOf(lm: Inspected): Promise<PromptTable> {
 async function step(lm: Inspected, texts: number[][], prefix: PromptTable | null): Promise<StepResult> {
   const place = prefix === null ? 'embeddings' : 'past';
   const program = placing(lm, () => trainProgram({ ...lm, redundant: undefined }, candidates, place));
-  const trainer = trainerOn(await openProgram(program, { ...options, directory: lm.graphDirectory }));
+  const trainer = trainerOn(await openProgram(program, optionsFor(lm)));
   const { width } = lm.embedding;
   try {
     const table = prefix ?? { rows: 1, width, values: new Float32Array(width) };
