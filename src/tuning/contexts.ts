@@ -1,42 +1,50 @@
 /** Whether a job's rows train behind their contexts, and its trainer and scorer where they do. */
 import { epochOrder, padBatch } from '../data/batches.ts';
-import { createContexts, stepTokens } from '../lm/contexts.ts';
+import { createContexts, type StepWork, stepWork } from '../lm/contexts.ts';
 import { pickBatch, pickRows } from '../lm/rows.ts';
 import type { LmBatch, ScoreResult, Scorer, TablePlace, Trainer } from '../lm/types.ts';
-import type { PromptPlace } from '../models/past.ts';
+import { type PromptPlace, prefixWidth } from '../models/past.ts';
 import type { TuningData } from './data.ts';
+import { createPlan } from './plan.ts';
 import type { TuningJob } from './types.ts';
 
 /** Batches of the first epoch that are looked at. */
 const sampled = 16;
 
-/** Of the work of whole rows, what must at least be saved with nothing kept. */
+/** Of the work of whole rows, what must at least be saved. */
 const leastSaved = 0.1;
+
+/** Epochs that are counted on: more are often planned than early stopping leaves. */
+const surestEpochs = 4;
 
 /** Rows of a scored batch at a time: what they stand behind is in memory twice. */
 const mostContextTokens = 2048;
 
 /**
- * Behind contexts where the LM takes them, as its import measured, and steps then cost less even with nothing kept: where rows
- * begin with long texts of their own. A function of LM, data and seed alone, so that a job that goes on goes on in this way.
+ * Behind contexts where the LM takes them, as its import measured, and steps then cost less: where rows begin with long texts of
+ * their own, or with shorter ones that can be kept. A function of LM, data and what the job began with, so that a job that
+ * goes on goes on in this way.
  */
-export function placeFor(
-  { spec, model, device }: TuningJob,
-  place: PromptPlace,
-  { train, pad }: TuningData,
-): TablePlace {
+export function placeFor(job: TuningJob, place: PromptPlace, { train, pad }: TuningData): TablePlace {
+  const { spec, model, device, contextBytes } = job;
   // Keys and values are copied in with each step, and in float32.
   if (place !== 'embeddings' || model.contexts !== true || device !== 'cpu') return place;
-  const { batch_size: size } = spec.method.hyperparameters;
+  const options = spec.method.hyperparameters;
+  const size = options.batch_size;
   const order = epochOrder(train.length, spec.seed, 0).subarray(0, sampled * size);
-  const sum = { whole: 0, behind: 0 };
+  const sum: StepWork = { whole: 0, rest: 0, reading: 0, contexts: 0 };
   for (let start = 0; start < order.length; start += size) {
     const rows = Array.from(order.subarray(start, start + size), (row) => train.at(row)!);
-    const { whole, behind } = stepTokens(padBatch(rows, pad).batch);
-    sum.whole += whole;
-    sum.behind += behind;
+    const work = stepWork(padBatch(rows, pad).batch);
+    for (const key of Object.keys(sum) as (keyof StepWork)[]) sum[key] += work[key];
   }
-  return sum.behind <= (1 - leastSaved) * sum.whole ? 'behind' : place;
+  if (sum.contexts === 0) return place;
+  const bytes = 4 * prefixWidth(model.inputs) * sum.contexts * (train.length / order.length);
+  const kept = Math.min(1, contextBytes / bytes);
+  const { totalSteps, stepsPerEpoch } = createPlan(options, train.length);
+  const epochs = Math.min(surestEpochs, Math.max(1, totalSteps / stepsPerEpoch));
+  const behind = sum.rest + sum.reading * (1 - kept * (1 - 1 / epochs));
+  return behind <= (1 - leastSaved) * sum.whole ? 'behind' : place;
 }
 
 export interface Parts {

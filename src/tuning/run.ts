@@ -38,15 +38,16 @@ export async function runTuning(
   await checkpoints.claim();
   const saved = await loadCheckpoint(checkpoints, hooks);
   hooks.heartbeat();
-  const session = await openSession({ ...job, threads: saved?.threads ?? job.threads }, dependencies);
+  const { threads, contextBytes = job.contextBytes } = saved ?? job;
+  const session = await openSession({ ...job, threads, contextBytes }, dependencies);
   try {
     const trainRows = session.data.train.length;
     const options = job.spec.method.hyperparameters;
     const message =
       saved === null ? describeChoices(options, trainRows) : `Going on at step ${saved.step} from a checkpoint.`;
     hooks.event({ level: 'info', type: 'message', message, data: { step: saved?.step ?? 0, attempt: job.attempt } });
-    if (session.place === 'behind') tellContexts(job, hooks);
-    const state = saved ?? initialState(session.encoder.initialise(job.spec.seed), job.threads);
+    if (session.place === 'behind') tellContexts(contextBytes, hooks);
+    const state = saved ?? initialState(session.encoder.initialise(job.spec.seed), job);
     const secondsBefore = state.seconds;
     return await trainAndFinish({
       job,
@@ -74,7 +75,7 @@ async function loadCheckpoint(checkpoints: CheckpointStore, hooks: TuningHooks):
   return state;
 }
 
-function tellContexts({ contextBytes }: TuningJob, { event }: TuningHooks): void {
+function tellContexts(contextBytes: number, { event }: TuningHooks): void {
   const megabytes = Math.round(contextBytes / 2 ** 20).toLocaleString('en-US');
   const message = `What rows have before their first pseudo token is computed without a gradient, and its keys and values are kept (${megabytes} MiB at most).`;
   event({ level: 'info', type: 'message', message, data: { context_bytes: contextBytes } });

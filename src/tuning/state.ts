@@ -4,6 +4,7 @@ import type { Parameters } from '../prompts/types.ts';
 import { type EarlyStopping, startEarlyStopping } from './early-stopping.ts';
 import type { LossScale } from './loss-scale.ts';
 import { initialOptimizerState, type OptimizerState } from './optimizers/registry.ts';
+import type { TuningJob } from './types.ts';
 
 /** The best evaluation so far, kept in full. */
 export interface Best {
@@ -18,6 +19,8 @@ export interface Best {
 export interface TrainingState {
   /** Threads the run began with. Sums are split among threads, so another number gives other bytes. */
   readonly threads: number;
+  /** What the run began with, and whether it pays to keep contexts depends on it; absent in older checkpoints. */
+  readonly contextBytes?: number;
   /** Updates made so far; epoch and position in the epoch follow from it. */
   step: number;
   parameters: Parameters;
@@ -44,10 +47,14 @@ export interface TrainingState {
 }
 
 /** The state before the first step. Parameters are ordered by name, so that sums over them do not depend on resuming. */
-export function initialState(initial: Parameters, threads: number): TrainingState {
+export function initialState(
+  initial: Parameters,
+  { threads, contextBytes }: Pick<TuningJob, 'threads' | 'contextBytes'>,
+): TrainingState {
   const parameters = new Map([...initial].sort(([a], [b]) => (a < b ? -1 : 1)));
   return {
     threads,
+    contextBytes,
     step: 0,
     parameters,
     optimizer: initialOptimizerState(parameters),

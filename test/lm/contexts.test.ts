@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { padBatch } from '../../src/data/batches.ts';
 import { openScorerBehind, openTrainerBehind } from '../../src/lm/behind.ts';
-import { contextLengths, createContexts, stepTokens } from '../../src/lm/contexts.ts';
+import { contextLengths, createContexts, stepWork } from '../../src/lm/contexts.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
 import { bytesOf, type Past } from '../../src/lm/past.ts';
 import { scoreProgram, trainProgram } from '../../src/lm/programs.ts';
@@ -181,11 +181,12 @@ test('a row without pseudo tokens has no context, nor one whose target stands be
   assert.deepEqual(contextLengths(batchOf([row(words(40, 0), -1), late, row(words(40, 0), 30)])), [0, 0, 30]);
 });
 
-test('tokens that products see: whole rows twice, contexts once, what is shared once for the batch', () => {
+test('the work of a step: whole rows twice, contexts once, what is shared once for the batch', () => {
   const [one, other] = [row([...words(100, 0), 1, 2], 100), row([...words(100, 200), 1, 2], 100)];
-  assert.deepEqual(stepTokens(batchOf([one, other])), { whole: 2 * 204, behind: 2 * 120 + 2 * 4 });
-  assert.deepEqual(stepTokens(batchOf([one, one])), { whole: 2 * 102, behind: 120 + 2 * 2 });
-  // Long beginnings that all rows share are computed once for a batch in whole rows, once for each context behind them.
+  assert.deepEqual(stepWork(batchOf([one, other])), { whole: 2 * 204, rest: 2 * 4, reading: 2 * 120, contexts: 200 });
+  assert.deepEqual(stepWork(batchOf([one, one])), { whole: 2 * 102, rest: 2 * 2, reading: 120, contexts: 100 });
+  // Long beginnings that all rows share are computed once for a batch of whole rows, once for each context.
   const shared = [0, 1, 2, 3].map((i) => row([...words(100, 0), ...words(4, 300 + 10 * i), 1, 2], 104));
-  assert.deepEqual(stepTokens(batchOf(shared)), { whole: 2 * (100 + 4 * 6), behind: 4 * 124 + 2 * 8 });
+  const work = { whole: 2 * (100 + 4 * 6), rest: 2 * 8, reading: 4 * 124, contexts: 4 * 104 };
+  assert.deepEqual(stepWork(batchOf(shared)), work);
 });

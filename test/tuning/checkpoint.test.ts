@@ -14,7 +14,7 @@ function exampleState(step: number): TrainingState {
       ['mlp.2.bias', { shape: [4], values: values(1, 4) }],
       ['embedding.weight', { shape: [2, 4], values: values(2, 8) }],
     ]),
-    2,
+    { threads: 2, contextBytes: 2 ** 30 },
   );
   state.optimizer = {
     step,

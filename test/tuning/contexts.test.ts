@@ -81,6 +81,7 @@ test('a job behind contexts ends in the same bytes whatever is kept, killed and 
   assert.match(told.events.map(({ message }) => message).join('\n'), /keys and values are kept \(1 MiB at most\)/);
   const [first] = told.events.flatMap(({ data }) => (typeof data.valid_loss === 'number' ? [data.valid_loss] : []));
   assert.ok(kept.tuned.dev.loss! < first! - 0.05, `${kept.tuned.dev.loss} from ${first}`);
+  // A token has 256 bytes: room for all of them, for some, for none.
   for (const contextBytes of [0, 40_000]) {
     const other = await runWith({ contextBytes });
     assert.equal(other.promptSha256, kept.promptSha256);
@@ -95,7 +96,8 @@ test('a job behind contexts ends in the same bytes whatever is kept, killed and 
     const heartbeat = () => {
       if (++beats === 12 + pick(12, attempt, 3)) throw new Error('killed');
     };
-    const job = jobOf(model, interrupted, { attempt, contextBytes: 2 ** 20 });
+    // Another limit than the job began with is not heeded.
+    const job = jobOf(model, interrupted, { attempt, contextBytes: attempt % 2 === 1 ? 2 ** 20 : 0 });
     outcome = await runTuning(job, { ...recordingHooks().hooks, heartbeat }, dependencies).catch((error: Error) => {
       assert.equal(error.message, 'killed');
       kills++;
@@ -112,8 +114,9 @@ test('a job behind contexts ends in the same bytes whatever is kept, killed and 
   assert.ok(Math.abs(whole.tuned.dev.loss! - kept.tuned.dev.loss!) < 1e-4 * kept.tuned.dev.loss!);
 });
 
-test('rows stand behind contexts where the LM takes them and they are long', () => {
-  const model = { ...fakeManifest, contexts: true as const };
+test('rows stand behind contexts where the LM takes them and that pays', () => {
+  const past = { name: 'past_key_values.0.key', role: 'past' as const, dtype: 'float32', shape: ['b', 1, 'p', 4] };
+  const model = { ...fakeManifest, contexts: true as const, inputs: [...fakeManifest.inputs, past] };
   const placeOf = (job: Partial<TuningJob>, rows: RenderedRow[], place: 'embeddings' | 'past' = 'embeddings') =>
     placeFor(fakeJob('', {}, { model, ...job }), place, { ...data, train: rows });
   const long = rowsOf(40, 0, 100);
@@ -121,13 +124,18 @@ test('rows stand behind contexts where the LM takes them and they are long', () 
   assert.equal(placeOf({}, long, 'past'), 'past');
   assert.equal(placeOf({ model: fakeManifest }, long), 'embeddings');
   assert.equal(placeOf({ device: 'cuda' }, long), 'embeddings');
-  assert.equal(placeOf({}, rowsOf(40, 0, 12)), 'embeddings');
   const turned = long.map((row) => ({ ...row, slots: row.slots.toReversed() }));
   assert.equal(placeOf({}, turned), 'embeddings', 'pseudo tokens come first');
-  // A batch of whole rows computes once what all of them begin with.
+  assert.equal(placeOf({}, rowsOf(40, 0, 12)), 'embeddings', 'too short');
+  // Short ones pay where they are read once for many epochs.
+  const short = rowsOf(40, 0, 22);
+  assert.equal(placeOf({}, short), 'embeddings');
+  assert.equal(placeOf({ contextBytes: 2 ** 20 }, short), 'behind');
+  // So it is where a batch of whole rows computes once what all of them begin with.
   const [{ ids }] = long as [RenderedRow];
   const alike = long.map((row) => ({ ...row, ids: [...ids.slice(0, 90), ...row.ids.slice(90)] }));
   assert.equal(placeOf({}, alike), 'embeddings');
+  assert.equal(placeOf({ contextBytes: 2 ** 20 }, alike), 'behind');
 });
 
 test('a long batch is scored in parts, and each part has its contexts', async () => {
