@@ -21,7 +21,15 @@ export interface UpdateConstants {
 
 interface Kernel {
   update(p: number, m: number, v: number, g: number, count: number, ...constants: number[]): void;
-  outer_row(out: number, left: number, right: number, terms: number, rows: number, columns: number, row: number): void;
+  outer_rows(
+    out: number,
+    left: number,
+    right: number,
+    terms: number,
+    rows: number,
+    columns: number,
+    count: number,
+  ): void;
 }
 
 interface WasmMemory {
@@ -54,8 +62,11 @@ const module = new WebAssembly.Module(Buffer.from(kernel, 'base64'));
 const pageBytes = 65_536;
 /** WebAssembly addresses 4 GiB: more parameters than half of it holds are spread over several memories. */
 const mostBytes = 2 ** 31;
-/** Elements of a whole gradient that are copied in at a time: they stay in the cache until they are used. */
-const chunk = 16_384;
+/**
+ * Elements of a gradient that are copied in or computed at a time: they stay in the cache until they are used, and are
+ * enough for the processor to read the state ahead as fast as its memory is.
+ */
+const chunk = 32_768;
 
 /** Moves parameters into as few memories as hold them. */
 export function createPlaces(requests: readonly PlaceRequest[]): Place[] {
@@ -78,10 +89,16 @@ function aligned(count: number): number {
   return Math.ceil(count / 16) * 64;
 }
 
-/** A row and the outer products of a gradient, or a part of a whole one. */
+/** Rows of so many columns that make a chunk; the kernel computes them two by two. */
+function rowsAtOnce(columns: number): number {
+  return Math.max(2, 2 * Math.floor(chunk / (2 * columns)));
+}
+
+/** Some rows and the outer products of a gradient, or a part of a whole one. */
 function workElements({ shape }: PlaceRequest): number {
-  const [rows, columns] = shape.length === 2 ? (shape as [number, number]) : [0, 0];
-  return Math.max(chunk, columns + mostTerms * (rows + columns));
+  if (shape.length !== 2) return chunk;
+  const [rows, columns] = shape as [number, number];
+  return Math.max(chunk, rowsAtOnce(columns) * columns + mostTerms * (rows + columns));
 }
 
 function placesInOneMemory(requests: readonly PlaceRequest[]): Place[] {
@@ -118,13 +135,15 @@ function placeOf(run: Kernel, views: Omit<Place, 'update'>, memory: WasmMemory, 
   };
   const updateByRows = ({ terms, left, right }: OuterProducts, constants: UpdateConstants) => {
     const [rows, columns] = [left.length / terms, right.length / terms];
-    const leftAt = work + 4 * columns;
+    const some = rowsAtOnce(columns);
+    const leftAt = work + 4 * some * columns;
     const rightAt = leftAt + 4 * left.length;
     write(leftAt, left);
     write(rightAt, right);
-    for (let row = 0; row < rows; row++) {
-      run.outer_row(work, leftAt, rightAt, terms, rows, columns, row);
-      apply(row * columns, work, columns, constants);
+    for (let row = 0; row < rows; row += some) {
+      const count = Math.min(some, rows - row);
+      run.outer_rows(work, leftAt + 4 * row, rightAt, terms, rows, columns, count);
+      apply(row * columns, work, count * columns, constants);
     }
   };
   return {

@@ -86,6 +86,8 @@ test('a gradient of outer products updates as the whole gradient does', () => {
     [9, 7, 37],
     [24, 3, 64],
     [2, 1, 16],
+    // More rows than the kernel takes at once, and an odd number of them.
+    [2, 101, 1001],
   ] as const) {
     const gradient = outerProducts(terms, rows, columns);
     const whole = wholeGradient(gradient);
