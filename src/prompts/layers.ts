@@ -58,7 +58,11 @@ export function lstmParameters(name: string, layers: number, inputs: number, hid
   ).flat();
 }
 
-/** Bidirectional LSTM over the rows of x [n, inputs], started at zero: [n, 2 · hidden]. */
+/**
+ * Bidirectional LSTM over the rows of x [n, inputs], started at zero: [n, 2 · hidden]. Unrolled: the input products of all
+ * steps are one product a direction, the recurrence goes step by step. There both directions share every op but their
+ * products, because an op on so few elements costs more to start than to run.
+ */
 export function lstm(
   builder: GraphBuilder,
   name: string,
@@ -69,48 +73,70 @@ export function lstm(
 ): string {
   let rows = x;
   for (let layer = 0; layer < layers; layer++) {
-    const both = directions.map((direction) => lstmDirection(builder, name, `l${layer}${direction}`, n, hidden, rows));
-    rows = builder.op('Concat', both, { axis: 1 });
+    const ends = directions.map((direction) => `l${layer}${direction}`);
+    const [ahead, back] = ends.map((end) => inputGates(builder, name, end, n, rows)) as [string[], string[]];
+    const weights = ends.map((end) => `${name}.weight_hh_${end}`);
+    // The direction back meets the rows in reverse.
+    const inputs = ahead.map((gates, t) => [gates, back[n - 1 - t]!]);
+    const states = recurrence(builder, weights, hidden, inputs);
+    const both = [states.map(([h]) => h!), states.map(([, h]) => h!).reverse()];
+    rows = builder.op(
+      'Concat',
+      both.map((one) => rowsOf(builder, one)),
+      { axis: 1 },
+    );
   }
   return rows;
 }
 
-/**
- * One direction, unrolled: the input products of all steps are one product, the recurrence goes step by step. The state
- * of zeros before the first row adds nothing and is left out, unless that row is the only one: its recurrent weight
- * would have no gradient then, where PyTorch's is zero.
- */
-function lstmDirection(builder: GraphBuilder, name: string, end: string, n: number, hidden: number, x: string): string {
+/** What the rows of x alone give to the gates of each step of a direction: n times [1, 4 · hidden]. */
+function inputGates(builder: GraphBuilder, name: string, end: string, n: number, x: string): string[] {
   const bias = builder.op('Add', [`${name}.bias_ih_${end}`, `${name}.bias_hh_${end}`]);
   const projected = builder.op('Add', [productT(builder, x, `${name}.weight_ih_${end}`), bias]);
-  const steps =
-    n === 1 ? [projected] : builder.emit('Split', [projected, ones(builder, n)], { axis: 0 }, { outputs: n });
-  const order = end.endsWith('_reverse') ? steps.map((_, i) => n - 1 - i) : steps.map((_, i) => i);
-  const sizes = builder.constant('int64', [hidden, hidden, hidden, hidden]);
-  const states: string[] = [];
-  let state: { h: string; c: string } | null = null;
-  for (const t of order) {
-    const before = state?.h ?? (n === 1 ? zeroRow(builder, hidden) : null);
-    const recurrent = before === null ? null : productT(builder, before, `${name}.weight_hh_${end}`);
-    const gates = recurrent === null ? steps[t]! : builder.op('Add', [steps[t]!, recurrent]);
-    const [i, f, g, o] = builder.emit('Split', [gates, sizes], { axis: 1 }, { outputs: 4 });
-    const update = builder.op('Mul', [builder.op('Sigmoid', [i!]), builder.op('Tanh', [g!])]);
-    const kept = state === null ? null : builder.op('Mul', [builder.op('Sigmoid', [f!]), state.c]);
-    const c: string = kept === null ? update : builder.op('Add', [kept, update]);
-    const h: string = builder.op('Mul', [builder.op('Sigmoid', [o!]), builder.op('Tanh', [c])]);
-    states[t] = h;
-    state = { h, c };
+  return split(builder, projected, 0, ones(n));
+}
+
+/**
+ * Hidden states [1, hidden] of each direction after each step, from their recurrent weights and the inputs' part of the
+ * gates. The state of zeros before the first step adds nothing and is left out, unless that step is the only one: its
+ * recurrent weight would have no gradient then, where PyTorch's is zero.
+ */
+function recurrence(
+  builder: GraphBuilder,
+  weights: readonly string[],
+  hidden: number,
+  inputs: readonly string[][],
+): string[][] {
+  const states: string[][] = [];
+  let before = inputs.length === 1 ? weights.map(() => zeroRow(builder, hidden)) : null;
+  let cell: string | null = null;
+  for (const given of inputs) {
+    const gates = before?.map((h, i) => builder.op('Gemm', [h, weights[i]!, given[i]!], { transB: 1 })) ?? given;
+    const [inputForget, update, output] = split(builder, rowsOf(builder, gates), 1, [2 * hidden, hidden, hidden]);
+    const [i, f] = split(builder, builder.op('Sigmoid', [inputForget!]), 1, [hidden, hidden]);
+    const fresh = builder.op('Mul', [i!, builder.op('Tanh', [update!])]);
+    const kept: string | null = cell === null ? null : builder.op('Mul', [f!, cell]);
+    cell = kept === null ? fresh : builder.op('Add', [kept, fresh]);
+    const h = builder.op('Mul', [builder.op('Sigmoid', [output!]), builder.op('Tanh', [cell])]);
+    before = split(builder, h, 0, ones(weights.length));
+    states.push(before);
   }
-  return n === 1 ? states[0]! : builder.op('Concat', states, { axis: 0 });
+  return states;
+}
+
+function split(builder: GraphBuilder, value: string, axis: number, sizes: number[]): string[] {
+  if (sizes.length === 1) return [value];
+  return builder.emit('Split', [value, builder.constant('int64', sizes)], { axis }, { outputs: sizes.length });
+}
+
+function rowsOf(builder: GraphBuilder, rows: readonly string[]): string {
+  return rows.length === 1 ? rows[0]! : builder.op('Concat', rows, { axis: 0 });
 }
 
 function zeroRow(builder: GraphBuilder, width: number): string {
   return builder.op('ConstantOfShape', [builder.constant('int64', [1, width])]);
 }
 
-function ones(builder: GraphBuilder, count: number): string {
-  return builder.constant(
-    'int64',
-    Array.from({ length: count }, () => 1),
-  );
+function ones(count: number): number[] {
+  return Array.from({ length: count }, () => 1);
 }
