@@ -5,7 +5,7 @@ import type { Candidates } from '../tasks/types.ts';
 import type { LmGraph } from './assemble.ts';
 import { feeds } from './feeds.ts';
 import { packingFeeds } from './packing-feeds.ts';
-import { type Past, type PastShape, pastOfRow, stackPasts } from './past.ts';
+import { type Past, type PastShape, pastOfRow, type Scratch, stackPasts } from './past.ts';
 import { type Program, scoreProgram, trainProgram } from './programs.ts';
 import { lengthsOf, textOf } from './rows.ts';
 import { batchFeeds, openGraph, scoreResult, stepResult } from './run-program.ts';
@@ -67,10 +67,11 @@ export async function openScorerBehind(lm: LmGraph, candidates: Candidates, opti
 async function openRows({ inputs }: LmGraph, program: Program, options: SessionOptions) {
   const past = pastInputs(inputs).map((one) => ({ ...one, input: one.name }));
   const { run, close } = await openBehind(program, past, options);
+  const scratch: Scratch = [];
   return {
     run(given: Record<string, Feed>, batch: LmBatch, outputs: readonly string[]): Promise<Feed[]> {
       const contexts = batch.contexts ?? Array.from({ length: batch.rows }, () => null);
-      return run(given, batch, startBehind(past, contexts), outputs);
+      return run(given, batch, startBehind(past, contexts, scratch), outputs);
     },
     close,
   };
@@ -103,12 +104,12 @@ export async function openBehind(
 }
 
 /** Rows of a batch behind what each has before it; equal objects are the same tokens. */
-export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Start {
+export function startBehind(shapes: readonly PastShape[], pasts: readonly (Past | null)[], scratch?: Scratch): Start {
   const before = pasts.map((past) => past?.tokens ?? 0);
   const longest = Math.max(0, ...before);
   const distinct = [...new Set(pasts)];
   return {
-    past: stackPasts(shapes, pasts),
+    past: stackPasts(shapes, pasts, scratch),
     mask: before.map((count) => Array.from({ length: longest }, (_, i) => (i < longest - count ? 0n : 1n))),
     before,
     groups: pasts.map((past) => distinct.indexOf(past)),

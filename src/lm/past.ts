@@ -48,22 +48,30 @@ export function tableOfPast(shapes: readonly PastShape[], { tokens, values }: Pa
   return table;
 }
 
+/** Memory for feeds: what was stacked in it is there until it is stacked in again. */
+export type Scratch = Float32Array[];
+
 /**
  * One feed [rows, heads, longest, size] for each past input. A row that has less fills it from the right: what goes on behind
  * it has no gap to its last token, which attention in sliding windows would count.
  */
-export function stackPasts(shapes: readonly PastShape[], pasts: readonly (Past | null)[]): Feed[] {
+export function stackPasts(
+  shapes: readonly PastShape[],
+  pasts: readonly (Past | null)[],
+  scratch: Scratch = [],
+): Feed[] {
   const longest = Math.max(0, ...pasts.map((past) => past?.tokens ?? 0));
   return shapes.map(({ heads, size }, input) => {
-    const data = new Float32Array(pasts.length * heads * longest * size);
+    const count = pasts.length * heads * longest * size;
+    if ((scratch[input]?.length ?? -1) < count) scratch[input] = new Float32Array(count);
+    const data = scratch[input]!.subarray(0, count);
     for (const [row, past] of pasts.entries()) {
-      if (past === null) continue;
-      const [from, width] = [past.values[input]!, past.tokens * size];
-      for (let head = 0; head < heads; head++)
-        data.set(
-          from.subarray(head * width, (head + 1) * width),
-          ((row * heads + head + 1) * longest - past.tokens) * size,
-        );
+      const width = (past?.tokens ?? 0) * size;
+      for (let head = 0; head < heads; head++) {
+        const end = (row * heads + head + 1) * longest * size;
+        data.fill(0, end - longest * size, end - width);
+        if (past !== null) data.set(past.values[input]!.subarray(head * width, (head + 1) * width), end - width);
+      }
     }
     return { dtype: 'float32', dims: [pasts.length, heads, longest, size], data };
   });

@@ -7,8 +7,9 @@ import { padBatch } from '../../src/data/batches.ts';
 import { openScorerBehind, openTrainerBehind } from '../../src/lm/behind.ts';
 import { contextLengths, createContexts, stepWork } from '../../src/lm/contexts.ts';
 import { inspectDirectory } from '../../src/lm/inspect.ts';
-import { bytesOf, type Past } from '../../src/lm/past.ts';
+import { bytesOf, type Past, type Scratch, stackPasts } from '../../src/lm/past.ts';
 import { scoreProgram, trainProgram } from '../../src/lm/programs.ts';
+import { pickBatch } from '../../src/lm/rows.ts';
 import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import { agreesBehind, tryContexts } from '../../src/lm/trial-contexts.ts';
 import type { LmBatch, Scorer, Trainer } from '../../src/lm/types.ts';
@@ -123,8 +124,11 @@ for (const name of ['gpt2', 'llama']) {
     assert.equal(texts.length, 2, 'rows that begin alike are read once');
     const second = await stepOf(await keeping.of(reference.batch));
     assert.equal(texts.length, 2, 'what is kept is not read again');
+    // Other rows between the steps: memory of feeds is used again.
+    const one = pickBatch(reference.batch, [1]);
+    await trainer.step(await forgetting.of(one), reference.labels.slice(1, 2), reference.table);
     const third = await stepOf(await forgetting.of(reference.batch));
-    assert.equal(texts.length, 4);
+    assert.equal(texts.length, 5);
     for (const other of [second, third]) assert.deepEqual(other, first);
     await trainer.close();
     await scorer.close();
@@ -168,6 +172,21 @@ for (const name of ['gpt2', 'llama']) {
     await scorer.close();
   });
 }
+
+test('memory that feeds are stacked in is used again, and holds nothing of what was there', () => {
+  const shapes = [{ heads: 2, size: 1 }];
+  const past = (tokens: number, first: number): Past => ({
+    tokens,
+    values: [Float32Array.from({ length: 2 * tokens }, (_, i) => first + i)],
+  });
+  const scratch: Scratch = [];
+  const [big] = stackPasts(shapes, [past(3, 1), past(3, 11)], scratch);
+  assert.deepEqual([...(big!.data as Float32Array)], [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]);
+  const [small] = stackPasts(shapes, [past(2, 21), null, past(1, 31)], scratch);
+  assert.deepEqual(small!.dims, [3, 2, 2, 1]);
+  assert.deepEqual([...(small!.data as Float32Array)], [21, 22, 23, 24, 0, 0, 0, 0, 0, 31, 0, 32]);
+  assert.equal(small!.data.buffer, big!.data.buffer);
+});
 
 const words = (count: number, from: number) => Array.from({ length: count }, (_, i) => from + i);
 function row(ids: number[], pseudo: number): RenderedRow {
