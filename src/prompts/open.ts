@@ -9,6 +9,7 @@ import type { Graph, Model, Node } from '../onnx/ir.ts';
 import { createSession, type Feed } from '../onnx/session.ts';
 import { typeOf } from '../onnx/types.ts';
 import { inferNode } from '../ops/registry.ts';
+import { weightsOnTheLeft } from './few-rows.ts';
 import { type Gradient, mostTerms } from './gradients.ts';
 import { promptMethods } from './methods.ts';
 import { createRandom } from './random.ts';
@@ -105,7 +106,7 @@ function encoderModels(shape: EncoderShape, names: readonly string[]): EncoderMo
   const activations = new Set(forward.flatMap((node) => node.outputs));
   const carried = backward.graph.inputs.map((input) => input.name).filter((name) => activations.has(name));
 
-  builder.graph.nodes = forward;
+  builder.graph.nodes = weightsOnTheLeft(builder, forward);
   let table = encoded;
   // The base only shifts the table and plays no part in the gradient.
   if (shape.base !== null) {

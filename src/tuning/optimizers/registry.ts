@@ -76,7 +76,8 @@ export function createOptimizer(name: OptimizerName, state: OptimizerState, opti
         correction: 1 / Math.sqrt(1 - beta2 ** step),
         epsilon,
       };
-      for (const [key, place] of places) place.update(gradients.get(key)!, constants);
+      // Back to front: what the encoder reads first was then written last, and is still in the cache.
+      for (const [key, place] of [...places].reverse()) place.update(gradients.get(key)!, constants);
     },
   };
 }
