@@ -16,6 +16,7 @@ export function describeModel(manifest: ModelManifest): string {
     ['gradient path', path.join(', ')],
     ...(manifest.straightThrough === undefined ? [] : [straightThrough(manifest.straightThrough)]),
     ...(kind === 'seq2seq' ? [generation(manifest)] : []),
+    ...(kind === 'causal' ? [contexts(manifest)] : []),
     ['folder', manifest.directory],
     ['hash', manifest.hash],
   ];
@@ -30,6 +31,15 @@ function generation({ cachedDecoder }: ModelManifest): [string, string] {
   return [
     'generation',
     cachedDecoder === undefined ? 'runs the whole decoder for each token' : "from the decoder's cache",
+  ];
+}
+
+function contexts(manifest: ModelManifest): [string, string] {
+  return [
+    'contexts',
+    manifest.contexts === true
+      ? 'texts before the first pseudo token are computed once for a job'
+      : 'texts before the first pseudo token are computed in every step: no cache in the export, or rows do not go on from it as whole ones do',
   ];
 }
 
