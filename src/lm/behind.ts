@@ -93,7 +93,7 @@ export async function openBehind(
     async run(given, batch, start, outputs) {
       const all = { ...given, ...startFeeds(start, batch) };
       for (const [i, { input }] of past.entries()) all[input] = start.past[i]!;
-      if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start.groups));
+      if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start));
       const wanted: Record<string, Feed> = {};
       for (const name of session.inputs) wanted[name] = all[name]!;
       const results = await session.run(wanted, outputs);

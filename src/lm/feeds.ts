@@ -10,6 +10,8 @@ export const sequence = symbol('sequence');
 export const decoderSequence = symbol('decoder_sequence');
 /** Tokens of a batch that are computed: see pack.ts. */
 export const packedCount = symbol('tokens');
+/** Tokens of a batch that are computed apart from the others: see pack.ts. */
+export const earlyCount = symbol('early_tokens');
 /** Pseudo tokens of a batch. */
 export const pseudoCount = symbol('pseudo_tokens');
 /** Rows of the prompt table. */
@@ -45,6 +47,9 @@ export const feeds = {
   /** [copies] int64: places where a token stands that was taken from another place, and [copies, 1] which token. */
   copies: 'feed/copies',
   copyRows: 'feed/copy_rows',
+  /** [early tokens] int64: places of the tokens that are computed apart; [batch, sequence] which of them stands where, or -1. */
+  early: 'feed/early',
+  spreadEarly: 'feed/spread_early',
   /** [batch] int64: the computed token whose logits are read. */
   packedTargets: 'feed/packed_targets',
 } as const;

@@ -10,7 +10,7 @@ import { attributesOf, type Node } from '../onnx/ir.ts';
 import { type TensorType, typeOf } from '../onnx/types.ts';
 import type { Vjp } from '../ops/op.ts';
 import { addAt } from '../ops/places.ts';
-import { batch, feeds, packedCount, sequence } from './feeds.ts';
+import { batch, earlyCount, feeds, packedCount, sequence } from './feeds.ts';
 import type { Picked } from './focus.ts';
 import {
   carrying,
@@ -26,6 +26,7 @@ import {
 
 /** Tokens of a packed graph: [1, tokens, …], or [tokens, …]. */
 const packed: Tokens = tokensOf(1, packedCount);
+const earlyTokens: Tokens = tokensOf(1, earlyCount);
 const whole: Tokens = tokensOf(batch, sequence);
 const copyCount = symbol('copies');
 
@@ -41,48 +42,75 @@ export interface PackedGraph {
 /** A graph that computes every token. */
 export const unpacked: PackedGraph = { find: () => null, pack: (value) => value, rules: new Map() };
 
-/**
- * Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. What was
- * picked from values at the targets is picked from the packed ones.
- */
-export function packTokens(builder: GraphBuilder, picked: ReadonlyMap<string, Picked> = new Map()): PackedGraph {
+export interface PackOptions {
+  /** What was picked from values at the targets is picked from the packed ones. */
+  picked?: ReadonlyMap<string, Picked>;
+  /** Early tokens, which depend on no prompt, are computed apart from the others, and no gradient passes them. */
+  apart?: boolean;
+}
+
+/** Rewrites the builder's graph, which must hold nothing that its outputs do not need. Declares the feeds it reads. */
+export function packTokens(
+  builder: GraphBuilder,
+  { picked = new Map(), apart = false }: PackOptions = {},
+): PackedGraph {
   const chosen = stretches(builder);
   const rules = new Map<string, Vjp>();
-  const values = new Map<string, string>();
   if (chosen.size === 0) return unpacked;
   declareFeeds(builder);
+  if (apart) declareEarly(builder);
   const { nodes } = builder.graph;
   builder.graph.nodes = [];
-  const packedOf = (value: string): string => {
-    const carried = values.has(value) ? value : carrying(builder, value, whole);
-    if (layoutOf(builder, carried, whole) === null) return value;
-    const found = values.get(value) ?? packValue(builder, carried, rules);
-    values.set(value, found);
-    return found;
-  };
+  const rest = packingAt(builder, packed, (value) => packValue(builder, value, rules));
+  const early = apart ? packingAt(builder, earlyTokens, (value) => gatherTokens(builder, value, earlyTokens)) : null;
   // What position-wise nodes yielded and no one has spread yet.
   const waiting = new Set<string>();
   for (const node of nodes) {
     if (chosen.has(node)) {
-      const outputs = repeatNode(builder, node, whole, packedOf, [1, -1]);
-      for (const [i, name] of node.outputs.entries()) {
-        if (name === '') continue;
-        builder.types.set(outputs[i]!, packedType(builder, name));
-        values.set(name, outputs[i]!);
-        waiting.add(name);
-      }
+      rest.repeat(node);
+      early?.repeat(node);
+      for (const name of node.outputs) if (name !== '') waiting.add(name);
       continue;
     }
     const pick = picked.get(node.outputs[0]!);
-    const from = pick === undefined ? undefined : values.get(pick.value);
+    const from = pick === undefined ? undefined : rest.values.get(pick.value);
     if (from !== undefined) {
       pickPacked(builder, node.outputs[0]!, from, pick!.layout);
       continue;
     }
-    for (const name of valuesRead(node)) if (waiting.delete(name)) spreadValue(builder, name, values.get(name)!, rules);
+    for (const name of valuesRead(node)) {
+      if (!waiting.delete(name)) continue;
+      const from = rest.values.get(name)!;
+      if (early === null) spreadValue(builder, name, from, rules);
+      else spreadBoth(builder, name, from, early.values.get(name)!, rules);
+    }
     builder.graph.nodes.push(node);
   }
-  return { find: (value) => values.get(value) ?? null, pack: packedOf, rules };
+  return { find: (value) => rest.values.get(value) ?? null, pack: rest.of, rules };
+}
+
+/** Values at some of the tokens, by their names in the whole graph. */
+function packingAt(builder: GraphBuilder, tokens: Tokens, pack: (value: string) => string) {
+  const values = new Map<string, string>();
+  const of = (value: string): string => {
+    const carried = values.has(value) ? value : carrying(builder, value, whole);
+    if (layoutOf(builder, carried, whole) === null) return value;
+    const found = values.get(value) ?? pack(carried);
+    values.set(value, found);
+    return found;
+  };
+  return {
+    values,
+    of,
+    repeat(node: Node): void {
+      const outputs = repeatNode(builder, node, whole, of, [1, -1]);
+      for (const [i, name] of node.outputs.entries()) {
+        if (name === '') continue;
+        builder.types.set(outputs[i]!, packedType(builder, name, tokens));
+        values.set(name, outputs[i]!);
+      }
+    },
+  };
 }
 
 /** What was picked from a value at the targets, from its packed rows instead; under its own name. */
@@ -135,34 +163,65 @@ function declareFeeds(builder: GraphBuilder): void {
   builder.input(feeds.copyRows, typeOf('int64', [copyCount, 1]));
 }
 
-function packedType(builder: GraphBuilder, value: string): TensorType {
+function declareEarly(builder: GraphBuilder): void {
+  builder.input(feeds.early, typeOf('int64', [earlyCount]));
+  builder.input(feeds.spreadEarly, typeOf('int64', [batch, sequence]));
+}
+
+function packedType(builder: GraphBuilder, value: string, tokens: Tokens): TensorType {
   const layout = layoutOf(builder, value, whole)!;
   const rest = trailing(builder, value, layout);
-  const lead = layout === 'nested' ? packed.nested : [packed.flat];
+  const lead = layout === 'nested' ? tokens.nested : [tokens.flat];
   return typeOf(builder.type(value).dtype, [...lead, ...rest]);
 }
 
 /** The value's rows at the packed tokens. */
 function packValue(builder: GraphBuilder, value: string, rules: Map<string, Vjp>): string {
+  return gatherTokens(builder, value, packed, (taken) => rules.set(taken, packVjp));
+}
+
+/** The value's rows at some tokens. */
+function gatherTokens(builder: GraphBuilder, value: string, tokens: Tokens, onTaken?: (name: string) => void): string {
   const layout = layoutOf(builder, value, whole)!;
   const rest = trailing(builder, value, layout) as number[];
   const rows = layout === 'nested' ? reshape(builder, value, [-1, ...rest]) : value;
-  const taken = builder.op('Gather', [rows, feeds.packed], { axis: 0 });
-  rules.set(taken, packVjp);
+  const taken = builder.op('Gather', [rows, tokens === packed ? feeds.packed : feeds.early], { axis: 0 });
+  onTaken?.(taken);
   const result = layout === 'nested' ? reshape(builder, taken, [1, -1, ...rest]) : taken;
-  builder.types.set(result, packedType(builder, value));
+  builder.types.set(result, packedType(builder, value, tokens));
   return result;
 }
 
 /** The value under its own name again, from its packed rows. */
 function spreadValue(builder: GraphBuilder, value: string, from: string, rules: Map<string, Vjp>): void {
+  const [inputs, attributes] = [spreadInputs(builder, value, from, feeds.spread), attributesOf({ axis: 0 })];
+  builder.append({ op: 'Gather', domain: '', name: value, inputs, outputs: [value], attributes });
+  rules.set(value, spreadVjp);
+}
+
+function spreadInputs(builder: GraphBuilder, value: string, from: string, places: string): [string, string] {
   const layout = layoutOf(builder, value, whole)!;
   const rest = trailing(builder, value, layout) as number[];
-  const rows = layout === 'nested' ? reshape(builder, from, [-1, ...rest]) : from;
-  const places = layout === 'nested' ? feeds.spread : reshape(builder, feeds.spread, [-1]);
-  const [inputs, outputs, attributes] = [[rows, places], [value], attributesOf({ axis: 0 })];
-  builder.append({ op: 'Gather', domain: '', name: value, inputs, outputs, attributes });
-  rules.set(value, spreadVjp);
+  return layout === 'nested' ? [reshape(builder, from, [-1, ...rest]), places] : [from, reshape(builder, places, [-1])];
+}
+
+/** The same from rows of early tokens and of the others. */
+function spreadBoth(builder: GraphBuilder, value: string, from: string, early: string, rules: Map<string, Vjp>): void {
+  const spread = (rows: string, places: string) => {
+    const result = builder.op('Gather', spreadInputs(builder, value, rows, places), { axis: 0 });
+    builder.types.set(result, builder.type(value));
+    return result;
+  };
+  const others = spread(from, feeds.spread);
+  rules.set(others, spreadVjp);
+  const axes = trailing(builder, value, layoutOf(builder, value, whole)!).map(() => 1);
+  const isEarly = builder.op('GreaterOrEqual', [feeds.spreadEarly, builder.constant('int64', 0)]);
+  const lead = layoutOf(builder, value, whole) === 'nested' ? [0, 0] : [-1];
+  const inputs = [reshape(builder, isEarly, [...lead, ...axes]), spread(early, feeds.spreadEarly), others];
+  const attributes = attributesOf({});
+  builder.append({ op: 'Where', domain: '', name: value, inputs, outputs: [value], attributes });
+  // Of places of early tokens nothing is gathered on the way back.
+  rules.set(value, (c) => [null, null, c.gradient(0)]);
 }
 
 function reshape(builder: GraphBuilder, value: string, shape: readonly number[]): string {

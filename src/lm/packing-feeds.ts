@@ -73,21 +73,61 @@ function firstOfPrefix(batch: PackedBatch, groups: readonly number[] = []): Int3
   return first;
 }
 
-/** Feeds of a packed graph. `targets` are positions [rows]; `shares` and `groups` as for {@link findPlaces}. */
+interface PlacesApart extends Places {
+  /** Places of early tokens, and which of them stands at each place, -1 for none. */
+  early: number[];
+  spreadEarly: Int32Array;
+}
+
+/**
+ * The same places with early tokens apart: those that stand in no row behind a pseudo token or at the target. Either kind has a
+ * token at least.
+ */
+export function setApart(batch: PackedBatch, targets: BigInt64Array, { packed, spread, copies }: Places): PlacesApart {
+  const { length } = batch;
+  const isEarly = packed.map(() => true);
+  for (const [row, target] of targets.entries()) {
+    const slots = batch.slots.subarray(row * length, (row + 1) * length);
+    const first = slots.findIndex((slot) => slot >= 0n);
+    const end = Math.min(first < 0 ? length : first, Number(target));
+    for (let place = row * length + end; place < (row + 1) * length; place++)
+      if (batch.mask[place] === 1n) isEarly[spread[place]!] = false;
+  }
+  const [rest, early]: [number[], number[]] = [[], []];
+  const index = packed.map((place, token) => (isEarly[token] ? early : rest).push(place) - 1);
+  const isToken = (place: number) => batch.mask[place] === 1n;
+  const at = (place: number) => spread[place]!;
+  return {
+    packed: rest,
+    spread: spread.map((token, place) => (isToken(place) && !isEarly[token] ? index[token]! : 0)),
+    copies: copies.filter((place) => !isEarly[at(place)]),
+    early: early.length > 0 ? early : [0],
+    spreadEarly: spread.map((token, place) => (isToken(place) && isEarly[token] ? index[token]! : -1)),
+  };
+}
+
+/** Feeds of a packed graph. `targets` are positions [rows]; `shares` and `groups` as for {@link findPlaces}, `apart` for {@link setApart}. */
 export function packingFeeds(
   batch: PackedBatch,
   targets: BigInt64Array,
   shares: boolean,
-  groups?: readonly number[],
+  { groups, apart = false }: { groups?: readonly number[]; apart?: boolean } = {},
 ): Record<string, Feed> {
   const { rows, length } = batch;
-  const { packed, spread, copies } = findPlaces(batch, shares, groups);
+  const places = findPlaces(batch, shares, groups);
+  const parted = apart ? setApart(batch, targets, places) : null;
+  const { packed, spread, copies } = parted ?? places;
   const gradient = new BigInt64Array(rows * length).fill(BigInt(packed.length));
   for (const [token, place] of packed.entries()) gradient[place] = BigInt(token);
   const whole = [rows, length];
   const int64 = (dims: number[], data: BigInt64Array): Feed => ({ dtype: 'int64', dims, data });
   const tokenAt = (place: number) => BigInt(spread[place] ?? 0);
+  const earlyFeeds = parted && {
+    [feeds.early]: int64([parted.early.length], BigInt64Array.from(parted.early, BigInt)),
+    [feeds.spreadEarly]: int64(whole, BigInt64Array.from(parted.spreadEarly, BigInt)),
+  };
   return {
+    ...earlyFeeds,
     [feeds.packed]: int64([packed.length], BigInt64Array.from(packed, BigInt)),
     [feeds.spread]: int64(whole, BigInt64Array.from(spread, BigInt)),
     [feeds.spreadGradient]: int64(whole, gradient),

@@ -33,7 +33,7 @@ export interface Program {
 
 /** What stands before rows, by the place where the prompt table enters. */
 const pastOf = {
-  ...{ embeddings: 'empty', past: 'prefix', behind: 'inputs' },
+  ...{ embeddings: 'empty', apart: 'empty', past: 'prefix', behind: 'inputs' },
 } as const satisfies Record<TablePlace, AssembleOptions['past']>;
 
 /**
@@ -43,7 +43,10 @@ const pastOf = {
  */
 export function trainProgram(lm: LmGraph, candidates: Candidates, place: TablePlace = 'embeddings'): Program {
   const { builder, logits, spliced } = assemble(lm, { past: pastOf[place] });
-  const { logits: focused, packing } = logitsAtTargets(lm, builder, logits, { queries: true });
+  const { logits: focused, packing } = logitsAtTargets(lm, builder, logits, {
+    queries: true,
+    apart: place === 'apart',
+  });
   targetInput(builder, feeds.labels);
   const scores = candidateScores(builder, focused, candidates);
   const losses = crossEntropy(builder, scores);
@@ -83,6 +86,8 @@ interface AtTargets {
   others?: readonly string[];
   /** Whether the last attention has the queries of targets alone. */
   queries?: boolean;
+  /** Whether tokens before the first pseudo token of a row are computed apart, without a gradient. */
+  apart?: boolean;
 }
 
 /** Logits [batch, 1, V] of an assembled LM whose tokens are packed, where that gives the same logits. */
@@ -90,7 +95,7 @@ function logitsAtTargets(
   lm: LmGraph,
   builder: GraphBuilder,
   logits: string,
-  { others = [], queries = false }: AtTargets = {},
+  { others = [], queries = false, apart = false }: AtTargets = {},
 ): { logits: string; packing: PackedGraph } {
   raiseOps(builder);
   const keep = (...names: string[]) => {
@@ -102,7 +107,10 @@ function logitsAtTargets(
   const choice = targetsOf(builder, queries);
   const focused = atTokens(builder, logits, choice);
   keep(focused, ...others);
-  return { logits: focused, packing: lm.redundant === undefined ? unpacked : packTokens(builder, choice.picked) };
+  return {
+    logits: focused,
+    packing: lm.redundant === undefined ? unpacked : packTokens(builder, { picked: choice.picked, apart }),
+  };
 }
 
 /** Targets of a batch whose logits are read at every position. */

@@ -26,8 +26,9 @@ export function openGraph({ model }: Program, options: SessionOptions): Promise<
 
 export function runnerOn(session: Session, program: Program): ProgramRunner {
   const isPacked = session.inputs.includes(feeds.packed);
+  const apart = session.inputs.includes(feeds.early);
   const fetch: ProgramRunner['fetch'] = async (given, outputs) => {
-    const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes) } : given;
+    const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes, apart) } : given;
     const wanted: Record<string, Feed> = {};
     for (const name of session.inputs) wanted[name] = all[name]!;
     const results = await session.run(wanted, outputs);
@@ -40,11 +41,11 @@ export function runnerOn(session: Session, program: Program): ProgramRunner {
   };
 }
 
-function packingOf(given: Record<string, Feed>, shares: boolean): Record<string, Feed> {
+function packingOf(given: Record<string, Feed>, shares: boolean, apart: boolean): Record<string, Feed> {
   const of = (name: string) => given[name]!.data as BigInt64Array;
   const [rows, length] = given[feeds.ids]!.dims as [number, number];
   const batch = { rows, length, ids: of(feeds.ids), mask: of(feeds.mask), slots: of(feeds.slots) };
-  return packingFeeds(batch, of(feeds.targets), shares);
+  return packingFeeds(batch, of(feeds.targets), shares, { apart });
 }
 
 /** For programs that read no prompt rows. */

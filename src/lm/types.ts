@@ -18,9 +18,10 @@ export interface LmOptions {
 
 /**
  * Where the table of a step enters. behind: it replaces word embeddings of rows that stand behind keys and values of their
- * own, the batch's `contexts`.
+ * own, the batch's `contexts`. apart: what stands before the first pseudo token is computed without a gradient; for a causal
+ * LM that shares prefixes.
  */
-export type TablePlace = PromptPlace | 'behind';
+export type TablePlace = PromptPlace | 'behind' | 'apart';
 
 /** A right-padded batch; all arrays are row-major [rows, length], `targets` is [rows]. */
 export interface LmBatch {

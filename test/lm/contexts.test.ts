@@ -12,7 +12,7 @@ import { scoreProgram, trainProgram } from '../../src/lm/programs.ts';
 import { pickBatch } from '../../src/lm/rows.ts';
 import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import { agreesBehind, tryContexts } from '../../src/lm/trial-contexts.ts';
-import type { LmBatch, Scorer, Trainer } from '../../src/lm/types.ts';
+import type { LmBatch, Scorer, TablePlace, Trainer } from '../../src/lm/types.ts';
 import type { RenderedRow } from '../../src/tasks/types.ts';
 import { readReference, relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
 
@@ -90,6 +90,33 @@ for (const name of ['gpt2', 'llama']) {
     }
     await trainer.close();
     await scorer.close();
+  });
+
+  test(`${name}: tokens computed apart leave loss and gradient PyTorch's, and those of whole rows`, async () => {
+    const { lm, candidates, options, reference } = await load(name);
+    const { batch, labels, table } = reference;
+    const stepOf = async (place: TablePlace, one: LmBatch, its: BigInt64Array) => {
+      const trainer = trainerOn(await openProgram(trainProgram(lm, candidates, place), options));
+      const step = await trainer.step(one, its, table);
+      await trainer.close();
+      return step;
+    };
+    const apart = await stepOf('apart', batch, labels);
+    assert.ok(relativeError([apart.loss], [reference.loss]) < 1e-5, `loss ${apart.loss}`);
+    const error = relativeError(apart.gradient, reference.gradient);
+    assert.ok(error < 1e-5, `gradient ${error}`);
+    // Rows that begin alike, one of them without pseudo tokens, and none with a token before them.
+    const alike = batchOf([row(words(9, 5), 4), row([...words(6, 5), 30, 31], 6), row(words(9, 5), -1)]);
+    const early = batchOf([row(words(5, 5), 0), row(words(4, 20), 0)]);
+    for (const [one, rows] of [
+      [alike, 3],
+      [early, 2],
+    ] as const) {
+      const its = labels.slice(0, rows);
+      const [found, expected] = [await stepOf('apart', one, its), await stepOf('embeddings', one, its)];
+      assert.ok(relativeError(found.losses, expected.losses) < 1e-6);
+      assert.ok(relativeError(found.gradient, expected.gradient) < 2e-6);
+    }
   });
 
   test(`${name}: the gradient behind contexts is the slope of the loss`, async () => {

@@ -61,7 +61,7 @@ export async function logitsAndGradient(lm: Inspected, batch: LmBatch, { targets
   const choice = targetsOf(builder, targets?.queries ?? false);
   const read = targets === null ? logits : atTokens(builder, logits, choice);
   keep(read);
-  const packing = lm.redundant === undefined ? unpacked : packTokens(builder, choice.picked);
+  const packing = lm.redundant === undefined ? unpacked : packTokens(builder, { picked: choice.picked });
   const end = packing.find(read) ?? read;
   keep(end);
   const seeds = new Map([[end, builder.op('Cos', [end])]]);
