@@ -39,7 +39,7 @@ export interface Config {
   device: 'cpu' | 'cuda';
   /**
    * PTUNED_CONTEXT_MB, here in bytes: keys and values that a job keeps of the texts before its rows' first pseudo tokens. What
-   * does not fit is computed again in each step; results are the same. Default 1024 MiB.
+   * does not fit is computed again in each step. Default 1024 MiB.
    */
   contextBytes: number;
   /** PTUNED_CHECKPOINT_SECONDS: at most this much training is lost when a worker dies. Default 10. */

@@ -21,8 +21,13 @@ export interface ContextCase {
   threads: number;
 }
 
-/** Rows whole; behind contexts that are read in each step; behind contexts that were kept. */
-const ways = { whole: undefined, read: 0, kept: 2 ** 40 } as const;
+/** Rows whole; with contexts apart; behind contexts that are read in each step; behind contexts that were kept. */
+const ways = {
+  whole: {},
+  apart: { place: 'apart' },
+  read: { place: 'behind', contextBytes: 0 },
+  kept: { place: 'behind', contextBytes: 2 ** 40 },
+} as const satisfies Record<string, Pick<TrainTask, 'place' | 'contextBytes'>>;
 type Way = keyof typeof ways;
 
 export interface WayResult {
@@ -36,34 +41,34 @@ export interface WayResult {
 
 export interface ContextResult extends Omit<ContextCase, 'lm'> {
   lm: string;
-  ways: Record<Way, WayResult>;
+  ways: Partial<Record<Way, WayResult>>;
 }
 
-/** @throws PtunedError invalid_request for an LM that takes no contexts */
+/** @throws PtunedError invalid_request for an LM in which later tokens change earlier ones */
 export async function measureContexts(one: ContextCase): Promise<ContextResult> {
   const manifest = await importedLm(one.lm);
-  if (manifest.contexts !== true) {
+  if (manifest.redundant !== 'prefixes')
     throw new PtunedError(
       'invalid_request',
-      `${one.lm.name} takes no contexts: it needs to be exported with its cache.`,
+      `${one.lm.name} has no contexts: it is no causal LM that shares prefixes.`,
     );
-  }
   const { batch, context, virtual, steps, threads } = one;
   const length = context + one.length;
   const task: TrainTask = {
     ...{ manifest, batch, length, virtual, context, steps, threads },
     ...{ encoder: 'lstm', target: length - 1, profile: null },
   };
-  const runs: Record<Way, (TrainTimes & Taken)[]> = { whole: [], read: [], kept: [] };
+  const possible = (Object.keys(ways) as Way[]).filter((way) => needsNoCache(way) || manifest.contexts === true);
+  const runs: Record<Way, (TrainTimes & Taken)[]> = { whole: [], apart: [], read: [], kept: [] };
   for (let round = 0; round < one.rounds; round++) {
-    for (const way of Object.keys(ways) as Way[]) {
-      const contextBytes = ways[way];
-      const own = contextBytes === undefined ? task : { ...task, contextBytes };
-      runs[way].push(await inChild<TrainTimes>('train-child', own));
-    }
+    for (const way of possible) runs[way].push(await inChild<TrainTimes>('train-child', { ...task, ...ways[way] }));
   }
-  const of = (way: Way) => summary(runs[way], runs.whole);
-  return { ...one, lm: one.lm.name, ways: { whole: of('whole'), read: of('read'), kept: of('kept') } };
+  const found = Object.fromEntries(possible.map((way) => [way, summary(runs[way], runs.whole)]));
+  return { ...one, lm: one.lm.name, ways: found };
+}
+
+function needsNoCache(way: Way): boolean {
+  return !('contextBytes' in ways[way]);
 }
 
 function summary(own: readonly (TrainTimes & Taken)[], whole: readonly TrainTimes[]): WayResult {
@@ -80,6 +85,7 @@ function summary(own: readonly (TrainTimes & Taken)[], whole: readonly TrainTime
 
 const names: Record<Way, string> = {
   whole: 'rows whole',
+  apart: 'contexts apart',
   read: 'contexts read in each step',
   kept: 'contexts kept',
 };
@@ -87,18 +93,10 @@ const names: Record<Way, string> = {
 export function contextReport(results: readonly ContextResult[]): string {
   const head = ['LM', 'rows × (context + rest)', 'way', 'step ms', 'min', 'ratio', 'least', 'peak MB'];
   const rows = results.flatMap(({ lm, batch, context, length, ways: found }) =>
-    (Object.keys(ways) as Way[]).map((way) => {
-      const { medianMs, minMs, ratioMedian, ratioMin, peakBytes } = found[way];
-      const ratios = way === 'whole' ? ['', ''] : [ratioMedian.toFixed(2), ratioMin.toFixed(2)];
-      return [
-        lm,
-        `${batch} × (${context} + ${length})`,
-        names[way],
-        ms(medianMs),
-        ms(minMs),
-        ...ratios,
-        megabytes(peakBytes),
-      ];
+    (Object.entries(found) as [Way, WayResult][]).map(([way, one]) => {
+      const ratios = way === 'whole' ? ['', ''] : [one.ratioMedian.toFixed(2), one.ratioMin.toFixed(2)];
+      const times = [ms(one.medianMs), ms(one.minMs)];
+      return [lm, `${batch} × (${context} + ${length})`, names[way], ...times, ...ratios, megabytes(one.peakBytes)];
     }),
   );
   return table(head, rows);

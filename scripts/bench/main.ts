@@ -164,8 +164,8 @@ publishing(program.command('train').description('whole training steps: encoder, 
   .action(train);
 
 publishing(program.command('contexts').description('training steps of rows with texts before their first pseudo token'))
-  .addOption(new Option('--lm <name>', 'an LM with its cache').choices(lmNames).default('gpt2-cache'))
-  .option('--model <folder>', 'an LM of your own instead, exported with its cache')
+  .addOption(new Option('--lm <name>', 'a causal LM, best with its cache').choices(lmNames).default('gpt2-cache'))
+  .option('--model <folder>', 'an LM of your own instead')
   .option('--batch <rows>', 'rows of a batch', count, 8)
   .option(
     '--context <tokens>',

@@ -1,6 +1,6 @@
 /** Whole training steps of the product on one LM, timed by their parts. Runs in a process of its own and does nothing else. */
 import { openLm } from '../../src/lm/open.ts';
-import type { Lm } from '../../src/lm/types.ts';
+import type { Lm, TablePlace } from '../../src/lm/types.ts';
 import type { ModelManifest } from '../../src/models/manifest.ts';
 import { openEncoder } from '../../src/prompts/open.ts';
 import type { EncoderType } from '../../src/prompts/schema.ts';
@@ -24,7 +24,8 @@ export interface TrainTask {
   target: number;
   /** Tokens before the first pseudo token; default 0. */
   context?: number;
-  /** Behind contexts of which so many bytes are kept; absent: rows are read whole. */
+  /** How rows with a context train, default whole; behind: with so many bytes of contexts kept. */
+  place?: TablePlace;
   contextBytes?: number;
   steps: number;
   threads: number;
@@ -68,12 +69,11 @@ answerOnce<TrainTask, TrainTimes>(async (task) => {
 });
 
 /** Where contexts are measured, a scorer beside the trainer, as jobs have it: it is what reads them. */
-async function openLmParts(lm: Lm, { manifest, context = 0, contextBytes }: TrainTask) {
+async function openLmParts(lm: Lm, { manifest, context = 0, place = 'embeddings', contextBytes }: TrainTask) {
   const candidates = vocabularyCandidates(manifest.vocabularySize);
-  const place = contextBytes === undefined ? 'embeddings' : 'behind';
   const trainer = await lm.trainer(candidates, place);
   if (context === 0) return { trainer, scorer: null };
-  const scorer = await lm.scorer(candidates, place);
+  const scorer = await lm.scorer(candidates, place === 'apart' ? 'embeddings' : place);
   return contextBytes === undefined ? { trainer, scorer } : takingContexts({ trainer, scorer }, contextBytes);
 }
 

@@ -2,7 +2,7 @@
  * Contexts: tokens before a row's first pseudo token. In a causal LM they depend on no prompt, so their keys and values are
  * read without a gradient and are the same in every step of a job; what fits into a limit is kept from step to step.
  */
-import { findPlaces } from './packing-feeds.ts';
+import { findPlaces, setApart } from './packing-feeds.ts';
 import { bytesOf, type Past } from './past.ts';
 import { cutBatch, lengthsOf } from './rows.ts';
 import type { LmBatch, Scorer } from './types.ts';
@@ -10,8 +10,11 @@ import type { LmBatch, Scorer } from './types.ts';
 /** Tokens below which a context stays a part of its row. */
 const fewest = 16;
 
-/** What reading a context costs beside its tokens, in tokens. Measured on GPT-2 124M with 25 to 200 tokens: 11 to 23. */
-const readingCost = 20;
+/**
+ * What tokens cost, in tokens, that are run by themselves: each weight is read once more. Measured by reading contexts of 25
+ * to 200 tokens with GPT-2 124M: 11 to 23.
+ */
+const runCost = 20;
 
 export interface Contexts {
   /** The batch without its rows' contexts, and the keys and values of these. */
@@ -58,6 +61,8 @@ export function createContexts(read: NonNullable<Scorer['read']>, limit: number)
 export interface StepWork {
   /** Rows whole: forward and backward. */
   whole: number;
+  /** With tokens before pseudo tokens computed apart: forward these, forward and backward the others. */
+  apart: number;
   /** Behind contexts: what is left of the rows, forward and backward. */
   rest: number;
   /** To read the contexts, and the tokens that these have. */
@@ -73,10 +78,13 @@ export function stepWork(batch: LmBatch): StepWork {
   const groups = keys.map((key) => distinct.indexOf(key));
   const read = distinct.map((key) => lengths[keys.indexOf(key)]!).filter((tokens) => tokens > 0);
   const contexts = read.reduce((sum, tokens) => sum + tokens, 0);
+  const whole = findPlaces(batch, true);
+  const { packed, early } = setApart(batch, batch.targets, whole);
   return {
-    whole: 2 * findPlaces(batch, true).packed.length,
+    whole: 2 * whole.packed.length,
+    apart: early.length + runCost + 2 * packed.length,
     rest: 2 * findPlaces(withoutContexts(batch, lengths), true, groups).packed.length,
-    reading: contexts + readingCost * read.length,
+    reading: contexts + runCost * read.length,
     contexts,
   };
 }

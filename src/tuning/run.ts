@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { sha256 } from '../artifacts/manifest.ts';
 import { createArtifactStore } from '../artifacts/store.ts';
 import { describeChoices } from '../jobs/describe.ts';
+import type { TablePlace } from '../lm/types.ts';
 import { type CheckpointStore, createCheckpointStore } from './checkpoint.ts';
 import { realDependencies } from './dependencies.ts';
 import { train } from './loop.ts';
@@ -46,7 +47,7 @@ export async function runTuning(
     const message =
       saved === null ? describeChoices(options, trainRows) : `Going on at step ${saved.step} from a checkpoint.`;
     hooks.event({ level: 'info', type: 'message', message, data: { step: saved?.step ?? 0, attempt: job.attempt } });
-    if (session.place === 'behind') tellContexts(contextBytes, hooks);
+    tellContexts(session.place, contextBytes, hooks);
     const state = saved ?? initialState(session.encoder.initialise(job.spec.seed), job);
     const secondsBefore = state.seconds;
     return await trainAndFinish({
@@ -75,10 +76,16 @@ async function loadCheckpoint(checkpoints: CheckpointStore, hooks: TuningHooks):
   return state;
 }
 
-function tellContexts(contextBytes: number, { event }: TuningHooks): void {
+function tellContexts(place: TablePlace, contextBytes: number, { event }: TuningHooks): void {
   const megabytes = Math.round(contextBytes / 2 ** 20).toLocaleString('en-US');
-  const message = `What rows have before their first pseudo token is computed without a gradient, and its keys and values are kept (${megabytes} MiB at most).`;
-  event({ level: 'info', type: 'message', message, data: { context_bytes: contextBytes } });
+  const ways: Partial<Record<TablePlace, string>> = {
+    apart: 'computed without a gradient',
+    behind: `computed without a gradient, and its keys and values are kept (${megabytes} MiB at most)`,
+  };
+  const way = ways[place];
+  if (way === undefined) return;
+  const message = `What rows have before their first pseudo token is ${way}.`;
+  event({ level: 'info', type: 'message', message, data: { context_bytes: place === 'behind' ? contextBytes : 0 } });
 }
 
 async function trainAndFinish(run: Run): Promise<TuningOutcome> {

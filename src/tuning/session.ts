@@ -53,7 +53,7 @@ export async function openSession(job: TuningJob, dependencies: TuningDependenci
     const place = placeFor(job, plan.place, data);
     const opening = {
       trainer: keep(await lm.trainer(data.candidates, place)),
-      scorer: keep(await lm.scorer(data.candidates, place)),
+      scorer: keep(await lm.scorer(data.candidates, place === 'apart' ? plan.place : place)),
     };
     const { trainer, scorer } = place === 'behind' ? takingContexts(opening, job.contextBytes) : opening;
     const learn = prompt.learn({ trainer, scorer });

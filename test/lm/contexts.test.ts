@@ -229,10 +229,23 @@ test('a row without pseudo tokens has no context, nor one whose target stands be
 
 test('the work of a step: whole rows twice, contexts once, what is shared once for the batch', () => {
   const [one, other] = [row([...words(100, 0), 1, 2], 100), row([...words(100, 200), 1, 2], 100)];
-  assert.deepEqual(stepWork(batchOf([one, other])), { whole: 2 * 204, rest: 2 * 4, reading: 2 * 120, contexts: 200 });
-  assert.deepEqual(stepWork(batchOf([one, one])), { whole: 2 * 102, rest: 2 * 2, reading: 120, contexts: 100 });
+  assert.deepEqual(stepWork(batchOf([one, other])), {
+    whole: 2 * 204,
+    apart: 220 + 2 * 4,
+    rest: 2 * 4,
+    reading: 2 * 120,
+    contexts: 200,
+  });
+  assert.deepEqual(stepWork(batchOf([one, one])), {
+    whole: 2 * 102,
+    apart: 120 + 2 * 2,
+    rest: 2 * 2,
+    reading: 120,
+    contexts: 100,
+  });
   // Long beginnings that all rows share are computed once for a batch of whole rows, once for each context.
   const shared = [0, 1, 2, 3].map((i) => row([...words(100, 0), ...words(4, 300 + 10 * i), 1, 2], 104));
-  const work = { whole: 2 * (100 + 4 * 6), rest: 2 * 8, reading: 4 * 124, contexts: 4 * 104 };
+  const apart = 120 + 4 * 4 + 2 * 8;
+  const work = { whole: 2 * (100 + 4 * 6), apart, rest: 2 * 8, reading: 4 * 124, contexts: 4 * 104 };
   assert.deepEqual(stepWork(batchOf(shared)), work);
 });

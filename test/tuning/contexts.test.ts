@@ -81,12 +81,10 @@ test('a job behind contexts ends in the same bytes whatever is kept, killed and 
   assert.match(told.events.map(({ message }) => message).join('\n'), /keys and values are kept \(1 MiB at most\)/);
   const [first] = told.events.flatMap(({ data }) => (typeof data.valid_loss === 'number' ? [data.valid_loss] : []));
   assert.ok(kept.tuned.dev.loss! < first! - 0.05, `${kept.tuned.dev.loss} from ${first}`);
-  // A token has 256 bytes: room for all of them, for some, for none.
-  for (const contextBytes of [0, 40_000]) {
-    const other = await runWith({ contextBytes });
-    assert.equal(other.promptSha256, kept.promptSha256);
-    assert.deepEqual(other.tuned, kept.tuned);
-  }
+  // A token has 256 bytes: 287 kB would hold those of the training rows.
+  const other = await runWith({ contextBytes: 200_000 });
+  assert.equal(other.promptSha256, kept.promptSha256);
+  assert.deepEqual(other.tuned, kept.tuned);
 
   const interrupted = await temporaryDirectory(t);
   let outcome: TuningOutcome | null = null;
@@ -107,35 +105,51 @@ test('a job behind contexts ends in the same bytes whatever is kept, killed and 
   assert.ok(kills > 1, `killed ${kills} times`);
   assert.equal(resultOf(outcome).promptSha256, kept.promptSha256);
 
-  const { contexts: _, ...plain } = model;
-  const whole = resultOf(
-    await runTuning(jobOf(plain, await temporaryDirectory(t), {}), recordingHooks().hooks, dependencies),
-  );
-  assert.ok(Math.abs(whole.tuned.dev.loss! - kept.tuned.dev.loss!) < 1e-4 * kept.tuned.dev.loss!);
+  // Without a cache these tokens are computed apart; without that, as any other.
+  const { contexts: _, ...uncached } = model;
+  const { redundant: __, ...plain } = uncached;
+  for (const [other, said] of [
+    [uncached, true],
+    [plain, false],
+  ] as const) {
+    const hooks = recordingHooks();
+    const job = jobOf(other, await temporaryDirectory(t), {});
+    const { tuned } = resultOf(await runTuning(job, hooks.hooks, dependencies));
+    assert.ok(Math.abs(tuned.dev.loss! - kept.tuned.dev.loss!) < 1e-4 * kept.tuned.dev.loss!);
+    assert.equal(
+      hooks.events.some(({ message }) => message.endsWith('is computed without a gradient.')),
+      said,
+    );
+  }
 });
 
 test('rows stand behind contexts where the LM takes them and that pays', () => {
   const past = { name: 'past_key_values.0.key', role: 'past' as const, dtype: 'float32', shape: ['b', 1, 'p', 4] };
-  const model = { ...fakeManifest, contexts: true as const, inputs: [...fakeManifest.inputs, past] };
+  const model = {
+    ...fakeManifest,
+    ...{ redundant: 'prefixes' as const, contexts: true as const, inputs: [...fakeManifest.inputs, past] },
+  };
+  const { contexts: _, ...uncached } = model;
+  const contextBytes = 2 ** 20;
   const placeOf = (job: Partial<TuningJob>, rows: RenderedRow[], place: 'embeddings' | 'past' = 'embeddings') =>
-    placeFor(fakeJob('', {}, { model, ...job }), place, { ...data, train: rows });
+    placeFor(fakeJob('', {}, { model, contextBytes, ...job }), place, { ...data, train: rows });
   const long = rowsOf(40, 0, 100);
   assert.equal(placeOf({}, long), 'behind');
   assert.equal(placeOf({}, long, 'past'), 'past');
-  assert.equal(placeOf({ model: fakeManifest }, long), 'embeddings');
-  assert.equal(placeOf({ device: 'cuda' }, long), 'embeddings');
+  assert.equal(placeOf({ model: fakeManifest }, long), 'embeddings', 'of another kind');
+  assert.equal(placeOf({ model: uncached }, long), 'apart');
+  assert.equal(placeOf({ device: 'cuda' }, long), 'apart');
   const turned = long.map((row) => ({ ...row, slots: row.slots.toReversed() }));
   assert.equal(placeOf({}, turned), 'embeddings', 'pseudo tokens come first');
-  assert.equal(placeOf({}, rowsOf(40, 0, 12)), 'embeddings', 'too short');
-  // Short ones pay where they are read once for many epochs.
+  assert.equal(placeOf({}, rowsOf(40, 0, 4)), 'embeddings', 'too short');
+  // Short ones are read where that is once for many epochs.
   const short = rowsOf(40, 0, 22);
-  assert.equal(placeOf({}, short), 'embeddings');
-  assert.equal(placeOf({ contextBytes: 2 ** 20 }, short), 'behind');
-  // So it is where a batch of whole rows computes once what all of them begin with.
+  assert.equal(placeOf({ contextBytes: 0 }, short), 'apart');
+  assert.equal(placeOf({}, short), 'behind');
+  // Where all rows begin alike, a batch computes that once, and contexts of their own would each be read.
   const [{ ids }] = long as [RenderedRow];
   const alike = long.map((row) => ({ ...row, ids: [...ids.slice(0, 90), ...row.ids.slice(90)] }));
-  assert.equal(placeOf({}, alike), 'embeddings');
-  assert.equal(placeOf({ contextBytes: 2 ** 20 }, alike), 'behind');
+  assert.equal(placeOf({}, alike), 'apart');
 });
 
 test('a long batch is scored in parts, and each part has its contexts', async () => {
