@@ -30,7 +30,7 @@ const mostContextTokens = 2048;
  */
 export function placeFor(job: TuningJob, place: PromptPlace, { train, pad }: TuningData): TablePlace {
   const { spec, model, device } = job;
-  if (place !== 'embeddings' || model.redundant !== 'prefixes') return place;
+  if (place !== 'embeddings' || model.kind !== 'causal' || model.redundant !== 'prefixes') return place;
   const { batch_size: size } = spec.method.hyperparameters;
   const order = epochOrder(train.length, spec.seed, 0).subarray(0, sampled * size);
   const sum: StepWork = { whole: 0, apart: 0, rest: 0, reading: 0, contexts: 0 };

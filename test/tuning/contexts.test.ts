@@ -127,7 +127,12 @@ test('rows stand behind contexts where the LM takes them and that pays', () => {
   const past = { name: 'past_key_values.0.key', role: 'past' as const, dtype: 'float32', shape: ['b', 1, 'p', 4] };
   const model = {
     ...fakeManifest,
-    ...{ redundant: 'prefixes' as const, contexts: true as const, inputs: [...fakeManifest.inputs, past] },
+    ...{
+      kind: 'causal' as const,
+      redundant: 'prefixes' as const,
+      contexts: true as const,
+      inputs: [...fakeManifest.inputs, past],
+    },
   };
   const { contexts: _, ...uncached } = model;
   const contextBytes = 2 ** 20;
@@ -136,7 +141,8 @@ test('rows stand behind contexts where the LM takes them and that pays', () => {
   const long = rowsOf(40, 0, 100);
   assert.equal(placeOf({}, long), 'behind');
   assert.equal(placeOf({}, long, 'past'), 'past');
-  assert.equal(placeOf({ model: fakeManifest }, long), 'embeddings', 'of another kind');
+  assert.equal(placeOf({ model: { ...model, kind: 'masked' } }, long), 'embeddings');
+  assert.equal(placeOf({ model: { ...uncached, redundant: 'padding' } }, long), 'embeddings');
   assert.equal(placeOf({ model: uncached }, long), 'apart');
   assert.equal(placeOf({ device: 'cuda' }, long), 'apart');
   const turned = long.map((row) => ({ ...row, slots: row.slots.toReversed() }));
