@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { feeds } from '../../src/lm/feeds.ts';
 import { type Inspected, inspectDirectory } from '../../src/lm/inspect.ts';
-import { findPlaces, type PackedBatch, packingFeeds } from '../../src/lm/packing-feeds.ts';
+import { findPlaces, type PackedBatch, packingFeeds, setApart } from '../../src/lm/packing-feeds.ts';
 import { predictProgram, scoreProgram, trainProgram } from '../../src/lm/programs.ts';
 import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts';
 import { tryTraining } from '../../src/lm/trial.ts';
@@ -129,6 +129,32 @@ test('a token is computed once for every prefix, and stands wherever that prefix
       assert.equal(packed.length, prefixes.size);
       assert.equal(packed.length + copies.length, tokens.length);
       for (const place of tokens) assert.equal(prefixAt(batch, packed[spread[place]!]!), prefixAt(batch, place));
+    }),
+  );
+});
+
+test('tokens set apart stand behind no pseudo token and at no target, and each stands wherever its prefix does', () => {
+  fc.assert(
+    fc.property(batches, (batch) => {
+      const { rows, length, mask, slots } = batch;
+      const lengths = Array.from({ length: rows }, (_, row) =>
+        mask.subarray(row * length, (row + 1) * length).reduce((sum, one) => sum + Number(one), 0),
+      );
+      const targets = BigInt64Array.from(lengths, (count) => BigInt(count - 1));
+      const { packed, spread, copies, early, spreadEarly } = setApart(batch, targets, findPlaces(batch, true));
+      const tokens = Array.from(mask.keys()).filter((place) => mask[place] === 1n);
+      const isFree = (place: number) =>
+        place % length < lengths[Math.floor(place / length)]! - 1 &&
+        slots.subarray(place - (place % length), place + 1).every((slot) => slot < 0n);
+      for (const place of tokens) {
+        const its = prefixAt(batch, place);
+        const isEarly = tokens.every((other) => prefixAt(batch, other) !== its || isFree(other));
+        assert.equal(spreadEarly[place]! >= 0, isEarly);
+        const source = isEarly ? early[spreadEarly[place]!]! : packed[spread[place]!]!;
+        assert.equal(prefixAt(batch, source), its);
+        assert.equal(copies.includes(place), !isEarly && source !== place);
+      }
+      assert.ok(packed.length > 0 && early.length > 0);
     }),
   );
 });
