@@ -2,6 +2,7 @@
 
 import { checkGraph } from '../autodiff/check.ts';
 import { gatherHeads } from '../autodiff/gather-heads.ts';
+import { groupQueries } from '../autodiff/group-queries.ts';
 import { renameValues } from '../autodiff/inline.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
@@ -107,10 +108,9 @@ function logitsAtTargets(
   const choice = targetsOf(builder, queries);
   const focused = atTokens(builder, logits, choice);
   keep(focused, ...others);
-  return {
-    logits: focused,
-    packing: lm.redundant === undefined ? unpacked : packTokens(builder, { picked: choice.picked, apart }),
-  };
+  const packing = lm.redundant === undefined ? unpacked : packTokens(builder, { picked: choice.picked, apart });
+  groupQueries(builder);
+  return { logits: focused, packing };
 }
 
 /** Targets of a batch whose logits are read at every position. */

@@ -258,3 +258,29 @@ test('a guard stays where the weights are read elsewhere, or the bias differs be
   };
   await leftAlone(byHead, ['scores'], 'ReduceMax');
 });
+
+const keyColumns = (perm: number[], scale = 1): Emit => {
+  return (b) => {
+    const turned = b.op('Transpose', ['values'], { perm });
+    return b.op('MatMul', ['x', scale === 1 ? turned : times(b, turned, scale)]);
+  };
+};
+
+test('keys turned into columns', () => raised(keyColumns([0, 1, 3, 2]), ['x', 'values'], 'FusedMatMul'));
+test('keys turned into columns and scaled', () =>
+  raised(keyColumns([0, 1, 3, 2], 0.3), ['x', 'values'], 'FusedMatMul'));
+
+test('keys turned into columns together with their heads', () => {
+  const emit: Emit = (b) => {
+    const byToken = b.op('Transpose', ['values'], { perm: [0, 2, 1, 3] });
+    return b.op('MatMul', ['x', b.op('Transpose', [byToken], { perm: [0, 2, 3, 1] })]);
+  };
+  return raised(emit, ['x', 'values'], 'FusedMatMul');
+});
+
+test('values with their heads moved to the front are no columns', () => {
+  const perm = [0, 2, 1, 3];
+  const emit: Emit = (b) =>
+    b.op('MatMul', ['scores', b.op('Transpose', [b.op('Transpose', ['values'], { perm })], { perm })]);
+  return leftAlone(emit, ['scores', 'values'], 'FusedMatMul');
+});

@@ -7,12 +7,13 @@ import { activations } from './activation.ts';
 import { nanGuard } from './nan-guard.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryEmbedding } from './rotary.ts';
+import { transposedFactor } from './transposed.ts';
 import { type Pattern, viewOf } from './view.ts';
 
 /** Rewrites the builder's graph; what the new nodes replace is left for the prune pass. */
 export function raiseOps(builder: GraphBuilder): void {
   const view = viewOf(builder);
-  const patterns: Pattern[] = [activations(view), rmsNorm, rotaryEmbedding(), nanGuard()];
+  const patterns: Pattern[] = [activations(view), rmsNorm, rotaryEmbedding(), nanGuard(), transposedFactor];
   const nodes = builder.graph.nodes;
   builder.graph.nodes = [];
   for (const node of nodes) {

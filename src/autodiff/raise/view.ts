@@ -43,3 +43,9 @@ export function operands(
   if (isFirst(a)) return [a, b];
   return isFirst(b) ? [b, a] : null;
 }
+
+/** The number that a node multiplies its first input with, or divides it by; null where it does something else. */
+export function scaling({ scalar }: View, { op, domain, inputs }: Node): string | null {
+  const by = inputs[1] ?? '';
+  return domain === '' && (op === 'Mul' || op === 'Div') && scalar(by) !== null ? by : null;
+}
