@@ -1,6 +1,6 @@
 /**
  * Rows that are picked by token and then turned so that heads come first, or turned back and picked, are picked in one go:
- * a row of a head moves once instead of twice.
+ * a row of a head moves once instead of twice, or three times where one product yields queries, keys and values.
  */
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { dimKey, sameDim } from '../onnx/dim.ts';
@@ -30,9 +30,28 @@ function headsFirst(view: View, node: Node, places: Places): Node | null {
   const found = isTurn ? standing(view, node.inputs[0]!) : null;
   if (found === null) return null;
   const { builder } = view;
-  const { rows, at, heads, size } = found;
+  const { at, heads, size } = found;
+  const { rows, among, first } = beforeSplit(view, found);
   const flat = builder.op('Reshape', [rows, builder.constant('int64', [-1, size])]);
-  return { ...node, op: 'Gather', inputs: [flat, places.ofHeads(at, heads)], attributes: attributesOf({ axis: 0 }) };
+  const indices = places.ofHeads(at, { heads, among, first });
+  return { ...node, op: 'Gather', inputs: [flat, indices], attributes: attributesOf({ axis: 0 }) };
+}
+
+/** Heads of one product for queries, keys and values are picked from that product, which then need not be split. */
+function beforeSplit({ builder, producer }: View, { rows, heads, size }: Standing): HeadRows & { rows: string } {
+  const alone = { rows, heads, among: heads, first: 0 };
+  let part = rows;
+  for (let node = producer(part); node?.op === 'Reshape'; node = producer(part)) part = node.inputs[0]!;
+  const split = producer(part);
+  const last = (name: string) => builder.types.get(name)?.shape?.at(-1);
+  if (split?.op !== 'Split' || last(part) !== heads * size) return alone;
+  const axis = intAttribute(split, 'axis', 0);
+  if (axis !== -1 && axis !== builder.shape(part).length - 1) return alone;
+  const counts = split.outputs.map((name) => Number(last(name)) / size);
+  if (!counts.every(Number.isInteger)) return alone;
+  const before = counts.slice(0, split.outputs.indexOf(part));
+  const sum = (list: readonly number[]) => list.reduce((total, count) => total + count, 0);
+  return { rows: split.inputs[0]!, heads, among: sum(counts), first: sum(before) };
 }
 
 /** Rows [T, N, D] at places [T] of x [B, N, S, D]. */
@@ -81,9 +100,16 @@ function standing({ builder, producer }: View, value: string): Standing | null {
   return { rows, at, heads, size };
 }
 
+/** Which rows of a token are its heads: those from `first` on, of the rows `among` which they are. */
+interface HeadRows {
+  heads: number;
+  among: number;
+  first: number;
+}
+
 interface Places {
-  /** Of token places [B, S] those of its heads' rows: place · N + head, [B, N, S]. */
-  ofHeads(at: string, heads: number): string;
+  /** Of token places [B, S] those of its heads' rows: place · among + first + head, [B, N, S]. */
+  ofHeads(at: string, rows: HeadRows): string;
   /** Of token places [T] in x [B, N, S, D] those of its heads' rows: (row · N + head) · S + position, [T, N]. */
   ofTokens(at: string, x: string, heads: number): string;
 }
@@ -97,12 +123,12 @@ function createPlaces(builder: GraphBuilder): Places {
     return found;
   };
   const constant = (...values: number[]) => builder.constant('int64', values);
-  const count = (heads: number) => constant(...Array.from({ length: heads }, (_, head) => head));
+  const count = (heads: number, first = 0) => constant(...Array.from({ length: heads }, (_, head) => first + head));
   return {
-    ofHeads: (at, heads) =>
-      once(`heads ${at} ${heads}`, () => {
-        const first = builder.op('Mul', [builder.op('Unsqueeze', [at, constant(1)]), constant(heads)]);
-        return builder.op('Add', [first, builder.op('Unsqueeze', [count(heads), constant(1)])]);
+    ofHeads: (at, { heads, among, first }) =>
+      once(`heads ${at} ${heads} ${among} ${first}`, () => {
+        const rows = builder.op('Mul', [builder.op('Unsqueeze', [at, constant(1)]), constant(among)]);
+        return builder.op('Add', [rows, builder.op('Unsqueeze', [count(heads, first), constant(1)])]);
       }),
     ofTokens: (at, x, heads) =>
       once(`tokens ${at} ${dimKey(builder.shape(x)[2]!)} ${heads}`, () => {

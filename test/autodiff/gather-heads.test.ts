@@ -64,6 +64,28 @@ const flatten = (builder: GraphBuilder, value: string) => {
   return flat;
 };
 
+test('heads of a part of each token are picked before it is split', async () => {
+  const emit =
+    (part: number): Emit =>
+    (builder) => {
+      const row = (value: string, width: number) =>
+        builder.op('Reshape', [value, builder.constant('int64', [1, -1, width])]);
+      const scaled = builder.op('Mul', ['tokens', builder.constant('float32', 7)]);
+      const joined = builder.op('Concat', [row('tokens', heads * size), row(scaled, heads * size)], { axis: 2 });
+      const sizes = builder.constant('int64', [size, heads * size, size]);
+      const split = builder.emit('Split', [joined, sizes], { axis: -1 }, { outputs: 3 });
+      const count = part === 1 ? heads : 1;
+      const apart = builder.op('Reshape', [split[part]!, builder.constant('int64', [-1, count, size])]);
+      builder.types.set(apart, typeOf('float32', [t, count, size]));
+      return builder.op('Transpose', [builder.op('Gather', [apart, 'spread'], { axis: 0 })], { perm });
+    };
+  for (const part of [0, 1, 2]) {
+    const [before, after] = [await run(emit(part), false), await run(emit(part), true)];
+    assert.ok(before.ops.includes('Split') && !after.ops.includes('Split'), after.ops.join(' '));
+    assert.deepEqual([after.dims, after.values], [before.dims, before.values]);
+  }
+});
+
 test('tokens at their places, heads in front', () =>
   isOneMove((builder) => builder.op('Transpose', [builder.op('Gather', ['tokens', 'spread'], { axis: 0 })], { perm })));
 
