@@ -98,7 +98,8 @@ function logitsAtTargets(
   logits: string,
   { others = [], queries = false, apart = false }: AtTargets = {},
 ): { logits: string; packing: PackedGraph } {
-  raiseOps(builder);
+  // Only padding sees no key; the import measured that no logits depend on it.
+  raiseOps(builder, { blindRows: lm.redundant === undefined ? 'zero' : 'any' });
   const keep = (...names: string[]) => {
     builder.graph.outputs = names.map((name) => ({ name, ...builder.type(name) }));
     prune(builder.graph);

@@ -9,11 +9,14 @@ import type { Pattern, View } from './view.ts';
 /** Beside it every score is lost in rounding, as beside −∞; added to a score it stays finite. */
 const floor = -1e30;
 
+/** What queries that see no key yield: zeros, as exporters have it, or anything finite where nothing depends on them. */
+export type BlindRows = 'zero' | 'any';
+
 /**
- * Where(IsNaN(softmax(s + mask)), 0, …)·v becomes softmax(s + max(mask, floor))·v, times 0 in rows that see no key. Numbers
- * that are not finite for another reason are no longer hidden by the guard.
+ * Where(IsNaN(softmax(s + mask)), 0, …)·v becomes softmax(s + max(mask, floor))·v, times 0 in rows that see no key where
+ * these must be zero. Numbers that are not finite for another reason are no longer hidden by the guard.
  */
-export function nanGuard(): Pattern {
+export function nanGuard(blindRows: BlindRows): Pattern {
   /** By mask: all layers have the same. */
   const made = new Map<string, { floored: string; sees: string }>();
   return (view, node) => {
@@ -24,6 +27,7 @@ export function nanGuard(): Pattern {
     const { floored, sees } = made.get(mask) ?? prepare(builder, mask);
     made.set(mask, { floored, sees });
     const weights = builder.op('Softmax', [builder.op('Add', [scores, floored])], { axis: -1 });
+    if (blindRows === 'any') return { ...node, inputs: [weights, node.inputs[1]!] };
     const product = builder.op('MatMul', [weights, node.inputs[1]!]);
     return { ...node, op: 'Mul', inputs: [product, sees], attributes: attributesOf({}) };
   };

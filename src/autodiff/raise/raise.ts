@@ -4,16 +4,16 @@
  */
 import type { GraphBuilder } from '../../onnx/builder.ts';
 import { activations } from './activation.ts';
-import { nanGuard } from './nan-guard.ts';
+import { type BlindRows, nanGuard } from './nan-guard.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryEmbedding } from './rotary.ts';
 import { transposedFactor } from './transposed.ts';
 import { type Pattern, viewOf } from './view.ts';
 
 /** Rewrites the builder's graph; what the new nodes replace is left for the prune pass. */
-export function raiseOps(builder: GraphBuilder): void {
+export function raiseOps(builder: GraphBuilder, { blindRows = 'zero' }: { blindRows?: BlindRows } = {}): void {
   const view = viewOf(builder);
-  const patterns: Pattern[] = [activations(view), rmsNorm, rotaryEmbedding(), nanGuard(), transposedFactor];
+  const patterns: Pattern[] = [activations(view), rmsNorm, rotaryEmbedding(), nanGuard(blindRows), transposedFactor];
   const nodes = builder.graph.nodes;
   builder.graph.nodes = [];
   for (const node of nodes) {
