@@ -4,6 +4,7 @@ import { checkGraph } from '../autodiff/check.ts';
 import { gatherHeads } from '../autodiff/gather-heads.ts';
 import { groupQueries } from '../autodiff/group-queries.ts';
 import { renameValues } from '../autodiff/inline.ts';
+import { joinReshapes } from '../autodiff/join-reshapes.ts';
 import { namesOf, prune, valuesRead } from '../autodiff/prune.ts';
 import { raiseOps } from '../autodiff/raise/raise.ts';
 import { pastInputs, presentOf } from '../models/past.ts';
@@ -208,6 +209,7 @@ export function asFloat32(builder: GraphBuilder, value: string): string {
 /** What was built as a program that yields these values: pruned, checked, its shapes told. */
 export function finish(lm: Pick<LmGraph, 'model' | 'redundant'>, builder: GraphBuilder, outputs: string[]): Program {
   gatherHeads(builder);
+  joinReshapes(builder);
   const { graph } = builder;
   graph.outputs = outputs.map((name) => {
     const type = builder.type(name);
