@@ -11,6 +11,8 @@ import { type GenerateCase, measureGeneration } from './generate.ts';
 import { growthPanels, growthReport, measureGrowth } from './growth.ts';
 import { type InferResult, measureInference } from './infer.ts';
 import { inferReport } from './infer-report.ts';
+import { type JobsCase, type JobsEncoder, type JobsResult, measureJobs } from './jobs.ts';
+import { jobsReport } from './jobs-report.ts';
 import { type BenchLm, benchLm, lmNames, ownLm } from './lms.ts';
 import { describeMachine, measureMachine } from './machine.ts';
 import { measureTraining, type TrainCase, type TrainResult } from './train.ts';
@@ -107,6 +109,40 @@ async function growth(options: Publishing & { threads: number; steps: number; ro
   publish(options, 'growth', { machine, all }, `${describeMachine(machine)}.\n\n${text}`, charts(growthPanels(all)));
 }
 
+interface JobsOptions extends Publishing {
+  lm: string[];
+  model?: string;
+  train?: string;
+  template?: string;
+  encoder: JobsEncoder[];
+  batch: number;
+  jobs: number;
+  steps: number;
+  evaluateEvery: number;
+  rounds: number;
+  threads: number;
+}
+
+async function jobs(options: JobsOptions): Promise<void> {
+  const { batch, steps, evaluateEvery, rounds, threads, train, template } = options;
+  if ((train === undefined) !== (template === undefined)) program.error('--train and --template belong together');
+  const data = train === undefined || template === undefined ? null : { train, template };
+  const lms = options.model === undefined ? options.lm.map(benchLm) : [ownLm(options.model)];
+  const machine = await measureMachine(threads);
+  console.log(describeMachine(machine));
+  const results: JobsResult[] = [];
+  for (const encoder of options.encoder) {
+    for (const lm of lms) {
+      console.error(`${lm.name}, ${encoder} …`);
+      const one: JobsCase = { lm, encoder, batch, jobs: options.jobs, steps, evaluateEvery, data };
+      results.push(await measureJobs(one, rounds, threads));
+    }
+  }
+  const text = jobsReport(results);
+  console.log(`\n${text}`);
+  publish(options, 'jobs', { machine, results }, `${describeMachine(machine)}.\n\n${text}`);
+}
+
 type GenerateOptions = Omit<GenerateCase, 'folder'>;
 
 async function generate(folder: string, options: GenerateOptions): Promise<void> {
@@ -164,8 +200,8 @@ publishing(program.command('train').description('whole training steps: encoder, 
   .action(train);
 
 publishing(program.command('contexts').description('training steps of rows with texts before their first pseudo token'))
-  .addOption(new Option('--lm <name>', 'a causal LM, best with its cache').choices(lmNames).default('gpt2-cache'))
-  .option('--model <folder>', 'an LM of your own instead')
+  .addOption(new Option('--lm <name>', 'an LM with its cache').choices(lmNames).default('gpt2-cache'))
+  .option('--model <folder>', 'an LM of your own instead, exported with its cache')
   .option('--batch <rows>', 'rows of a batch', count, 8)
   .option(
     '--context <tokens>',
@@ -193,6 +229,23 @@ publishing(program.command('growth').description('how cost grows with batch, len
   .option('--steps <count>', 'counted steps of each case', count, 5)
   .option('--rows <count>', 'largest data file', count, 1_000_000)
   .action(growth);
+
+publishing(program.command('jobs').description('whole tuning jobs of one LM, one after the other and at once'))
+  .addOption(new Option('--lm <names...>', 'which LMs').choices(lmNames).default(['gpt2-small', 'gpt2']))
+  .option('--model <folder>', 'an LM of your own instead, in the layout of the Hugging Face Hub')
+  .option('--train <file>', 'JSONL rows of your own, with --template')
+  .option('--template <json>', 'template of these rows')
+  .addOption(
+    new Option('--encoder <types...>', 'prompt encoders')
+      .choices(['lstm', 'mlp', 'embedding'])
+      .default(['lstm', 'embedding']),
+  )
+  .option('--batch <rows>', 'rows of a batch', count, 8)
+  .option('--jobs <count>', 'jobs', count, 4)
+  .option('--steps <count>', 'steps of each', count, 40)
+  .option('--evaluate-every <steps>', 'steps between two evaluations', count, 20)
+  .option('--rounds <count>', 'pairs of measurements, in turns', count, 3)
+  .action(jobs);
 
 program
   .command('generate <folder>')
