@@ -5,23 +5,15 @@
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { dimKey, sameDim } from '../onnx/dim.ts';
 import { attributesOf, intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
-import { type View, viewOf } from './raise/view.ts';
+import { rewriteNodes, type View } from './raise/view.ts';
 
 /** Exchanges the axes of heads and tokens. */
 const headsAndTokens = '0,2,1,3';
 
 /** Rewrites the builder's graph, gradients included; what falls away is left for the prune pass. */
 export function gatherHeads(builder: GraphBuilder): void {
-  const view = viewOf(builder);
   const places = createPlaces(builder);
-  const nodes = builder.graph.nodes;
-  builder.graph.nodes = [];
-  for (const node of nodes) {
-    const type = builder.types.get(node.outputs[0]!);
-    const found = headsFirst(view, node, places) ?? tokensFirst(view, node, places);
-    builder.graph.nodes.push(found ?? node);
-    if (found !== null) builder.types.set(node.outputs[0]!, type!);
-  }
+  rewriteNodes(builder, (view, node) => headsFirst(view, node, places) ?? tokensFirst(view, node, places));
 }
 
 /** [B, N, S, D] of rows [T, N, D] that stand at places [B, S]. */

@@ -5,25 +5,13 @@
  */
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { sameDim } from '../onnx/dim.ts';
-import { attributesOf, intAttribute, type Node } from '../onnx/ir.ts';
-import { scaling, type View, viewOf } from './raise/view.ts';
+import { attributesOf, type Node } from '../onnx/ir.ts';
+import { readsRows } from '../ops/matmul.ts';
+import { rewriteNodes, scaling, type View } from './raise/view.ts';
 
 /** Rewrites the builder's graph; what falls away is left for the prune pass. */
 export function groupQueries(builder: GraphBuilder): void {
-  const view = viewOf(builder);
-  const { nodes } = builder.graph;
-  builder.graph.nodes = [];
-  for (const node of nodes) {
-    const type = builder.types.get(node.outputs[0]!);
-    const found = isProduct(node) ? grouped(view, node) : null;
-    builder.graph.nodes.push(found ?? node);
-    if (found !== null) builder.types.set(node.outputs[0]!, type!);
-  }
-}
-
-function isProduct(node: Node): boolean {
-  const turned = ['transA', 'transBatchA', 'transBatchB'].some((name) => intAttribute(node, name, 0) === 1);
-  return (node.op === 'MatMul' || node.op === 'FusedMatMul') && !turned;
+  rewriteNodes(builder, (view, node) => (readsRows(node) ? grouped(view, node) : null));
 }
 
 /** A [B, G·K, T, ·] times B [B, K, ·, ·] repeated G times: as [B, K, G·T, ·] times B. */

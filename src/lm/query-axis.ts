@@ -5,6 +5,7 @@
 import type { GraphBuilder } from '../onnx/builder.ts';
 import { type Dim, isClampOf, productOf, sameDim } from '../onnx/dim.ts';
 import { attributesOf, intAttribute, intsAttribute, type Node } from '../onnx/ir.ts';
+import { readsRows } from '../ops/matmul.ts';
 import { knownNumbers } from '../ops/shared.ts';
 import { feeds } from './feeds.ts';
 import { elementwise, reductions, type Tokens } from './position-wise.ts';
@@ -37,10 +38,8 @@ export function askedAlong(builder: GraphBuilder, node: Node, place: Place, toke
   }
   switch (node.op) {
     case 'MatMul':
-    case 'FusedMatMul': {
-      const turned = ['transA', 'transBatchA', 'transBatchB'].some((name) => intAttribute(node, name, 0) === 1);
-      return !turned && rank > 2 && axis === rank - 2 ? onlyFirst(place) : null;
-    }
+    case 'FusedMatMul':
+      return readsRows(node) && rank > 2 && axis === rank - 2 ? onlyFirst(place) : null;
     case 'Softmax':
     case 'Split':
       return beside(intAttribute(node, 'axis', node.op === 'Split' ? 0 : -1)) ? onlyFirst(place) : null;

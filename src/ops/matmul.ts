@@ -32,6 +32,12 @@ const fusedInfer: Infer = (node, inputs) => {
   return productShape(node, operands, intAttribute(node, 'transA', 0) === 1, intAttribute(node, 'transB', 0) === 1);
 };
 
+/** Whether a node is a product whose rows are those of its left operand, behind the batches of both. */
+export function readsRows(node: Node): boolean {
+  const turned = ['transA', 'transBatchA', 'transBatchB'].some((name) => intAttribute(node, name, 0) === 1);
+  return (node.op === 'MatMul' || node.op === 'FusedMatMul') && !turned;
+}
+
 /** Whether the axis of the rows of operand i, or that of its columns where it is transposed, stands before its batch. */
 function rowsLead(node: Node, i: number): boolean {
   return intAttribute(node, i === 0 ? 'transBatchA' : 'transBatchB', 0) === 1;

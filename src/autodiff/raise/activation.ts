@@ -53,10 +53,10 @@ const activationsKnown: readonly Activation[] = [
 const known = activationsKnown.map((one) => ({ ...one, values: points.map(one.compute) }));
 
 /** GELU, by erf and by tanh, and x·σ(αx), from its parts. */
-export function activations(view: View): Pattern {
+export function activations(): Pattern {
   const curves = new Map<string, Curve>();
   const curveOf = (value: string): Curve => curves.get(value) ?? { source: value, values: points };
-  return (_, node) => {
+  return (view, node) => {
     const curve = node.domain === '' ? follow(view, node, curveOf) : null;
     if (curve === null) return null;
     curves.set(node.outputs[0]!, curve);

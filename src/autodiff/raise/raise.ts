@@ -8,25 +8,16 @@ import { type BlindRows, nanGuard } from './nan-guard.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rotaryEmbedding } from './rotary.ts';
 import { transposedFactor } from './transposed.ts';
-import { type Pattern, viewOf } from './view.ts';
+import { type Pattern, rewriteNodes } from './view.ts';
 
 /** Rewrites the builder's graph; what the new nodes replace is left for the prune pass. */
 export function raiseOps(builder: GraphBuilder, { blindRows = 'zero' }: { blindRows?: BlindRows } = {}): void {
-  const view = viewOf(builder);
-  const patterns: Pattern[] = [activations(view), rmsNorm, rotaryEmbedding(), nanGuard(blindRows), transposedFactor];
-  const nodes = builder.graph.nodes;
-  builder.graph.nodes = [];
-  for (const node of nodes) {
-    const name = node.outputs[0]!;
-    const type = builder.types.get(name);
+  const patterns: Pattern[] = [activations(), rmsNorm, rotaryEmbedding(), nanGuard(blindRows), transposedFactor];
+  rewriteNodes(builder, (view, node) => {
     // Patterns are for the CPU's kernels; half precision is a GPU's.
-    const found = type?.dtype === 'float32' ? firstOf(patterns, (pattern) => pattern(view, node)) : null;
-    builder.graph.nodes.push(found ?? node);
-    if (found !== null && found !== node) {
-      builder.infer(found);
-      builder.types.set(name, type!);
-    }
-  }
+    const isSingle = builder.types.get(node.outputs[0]!)?.dtype === 'float32';
+    return isSingle ? firstOf(patterns, (pattern) => pattern(view, node)) : null;
+  });
 }
 
 function firstOf<T, R>(list: readonly T[], look: (one: T) => R | null): R | null {

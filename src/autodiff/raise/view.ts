@@ -15,6 +15,22 @@ export interface View {
 /** Finds its op at `node`. Emits what comes before it and returns the node that yields `node`'s output; null: not this one. */
 export type Pattern = (view: View, node: Node) => Node | null;
 
+/** Puts what `look` finds at a node in its place, node by node; what the found ones replace is left for the prune pass. */
+export function rewriteNodes(builder: GraphBuilder, look: (view: View, node: Node) => Node | null): void {
+  const view = viewOf(builder);
+  const { nodes } = builder.graph;
+  builder.graph.nodes = [];
+  for (const node of nodes) {
+    const type = builder.types.get(node.outputs[0]!);
+    const found = look(view, node);
+    builder.graph.nodes.push(found ?? node);
+    if (found === null || found === node) continue;
+    builder.infer(found);
+    // What was known of the value is more than its new op tells.
+    builder.types.set(node.outputs[0]!, type!);
+  }
+}
+
 /** Looks at the nodes as they are now. */
 export function viewOf(builder: GraphBuilder): View {
   const producers = new Map<string, Node>();
