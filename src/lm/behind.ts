@@ -8,7 +8,7 @@ import { packingFeeds } from './packing-feeds.ts';
 import { type Past, type PastShape, pastOfRow, type Scratch, stackPasts } from './past.ts';
 import { type Program, scoreProgram, trainProgram } from './programs.ts';
 import { lengthsOf, textOf } from './rows.ts';
-import { batchFeeds, openGraph, scoreResult, stepResult } from './run-program.ts';
+import { batchFeeds, fetchFrom, openGraph, scoreResult, stepResult } from './run-program.ts';
 import type { LmBatch, PromptTable, Scorer, Trainer } from './types.ts';
 
 /** What stands before a batch's rows. */
@@ -94,10 +94,7 @@ export async function openBehind(
       const all = { ...given, ...startFeeds(start, batch) };
       for (const [i, { input }] of past.entries()) all[input] = start.past[i]!;
       if (isPacked) Object.assign(all, packingFeeds(batch, batch.targets, program.sharesPrefixes, start));
-      const wanted: Record<string, Feed> = {};
-      for (const name of session.inputs) wanted[name] = all[name]!;
-      const results = await session.run(wanted, outputs);
-      return outputs.map((name) => results[name]!);
+      return fetchFrom(session, all, outputs);
     },
     close: () => session.close(),
   };

@@ -35,7 +35,10 @@ export interface Program {
 
 /** What stands before rows, by the place where the prompt table enters. */
 const pastOf = {
-  ...{ embeddings: 'empty', apart: 'empty', past: 'prefix', behind: 'inputs' },
+  embeddings: 'empty',
+  apart: 'empty',
+  past: 'prefix',
+  behind: 'inputs',
 } as const satisfies Record<TablePlace, AssembleOptions['past']>;
 
 /**

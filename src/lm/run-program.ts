@@ -24,15 +24,22 @@ export function openGraph({ model }: Program, options: SessionOptions): Promise<
   return createSession({ ...model, graph: { ...graph, nodes: byDepth(graph.nodes) } }, options);
 }
 
+/** Outputs of a session in their order, from feeds of which it takes those that it declares. */
+export async function fetchFrom(
+  session: Session,
+  all: Record<string, Feed>,
+  outputs: readonly string[],
+): Promise<Feed[]> {
+  const results = await session.run(Object.fromEntries(session.inputs.map((name) => [name, all[name]!])), outputs);
+  return outputs.map((name) => results[name]!);
+}
+
 export function runnerOn(session: Session, program: Program): ProgramRunner {
   const isPacked = session.inputs.includes(feeds.packed);
   const apart = session.inputs.includes(feeds.early);
   const fetch: ProgramRunner['fetch'] = async (given, outputs) => {
     const all = isPacked ? { ...given, ...packingOf(given, program.sharesPrefixes, apart) } : given;
-    const wanted: Record<string, Feed> = {};
-    for (const name of session.inputs) wanted[name] = all[name]!;
-    const results = await session.run(wanted, outputs);
-    return outputs.map((name) => results[name]!);
+    return fetchFrom(session, all, outputs);
   };
   return {
     run: async (given) => (await fetch(given, program.outputs)).map(({ data }) => data),

@@ -1,18 +1,11 @@
 /** Contexts tried out on an LM that nobody trusts yet: that rows behind kept keys and values train as whole rows do. */
 import { PtunedError } from '../errors.ts';
-import { rounds } from '../ops/quantize.ts';
-import type { Candidates } from '../tasks/types.ts';
 import { openScorerBehind, openTrainerBehind } from './behind.ts';
 import type { Inspected } from './inspect.ts';
 import { cutBatch, lengthsOf } from './rows.ts';
-import { differ, tolerance } from './trial.ts';
+import { differ, optionsAsWritten, tolerance, twoWords } from './trial.ts';
 import type { LmBatch, PromptTable, Scorer, StepResult, Trainer } from './types.ts';
 
-const candidates: Candidates = {
-  ...{ count: 2, width: 1, names: [] },
-  ids: Int32Array.of(0, 1),
-  weights: Float32Array.of(1, 1),
-};
 const labels = BigInt64Array.of(0n, 1n, 0n, 1n);
 /** Rows as [context, rest]; the first token of each rest is a pseudo token. Two have the same context, one has none. */
 const texts: readonly (readonly [context: number[], rest: number[]])[] = [
@@ -28,16 +21,15 @@ const texts: readonly (readonly [context: number[], rest: number[]])[] = [
  * @throws PtunedError other than `internal`
  */
 export async function tryContexts(lm: Inspected): Promise<boolean> {
-  const optimize = lm.model.graph.nodes.some(rounds);
-  const options = { threads: 1, device: 'cpu', prepack: false, optimize, directory: lm.graphDirectory } as const;
+  const options = optionsAsWritten(lm);
   const opened: { close(): Promise<void> }[] = [];
   const keep = <T extends { close(): Promise<void> }>(part: T): T => {
     opened.push(part);
     return part;
   };
   try {
-    const trainer = keep(await openTrainerBehind(lm, candidates, options));
-    const scorer = keep(await openScorerBehind(lm, candidates, options));
+    const trainer = keep(await openTrainerBehind(lm, twoWords, options));
+    const scorer = keep(await openScorerBehind(lm, twoWords, options));
     return await agreesBehind(trainer, scorer, lm.embedding.width);
   } catch (error) {
     // What the runtime refuses here is no reason to refuse an LM that trains.

@@ -1,23 +1,15 @@
 /** Prefix tuning tried out on an LM that nobody trusts yet: that a step runs behind keys and values, and that they count. */
 import { PtunedError } from '../errors.ts';
 import { refusePrefix } from '../models/past.ts';
-import { rangesOverBatch, rounds } from '../ops/quantize.ts';
-import type { Candidates } from '../tasks/types.ts';
+import { rangesOverBatch } from '../ops/quantize.ts';
 import { countsPositions, keysAndValues, openCached } from './cache.ts';
 import type { Inspected } from './inspect.ts';
 import { placing } from './place.ts';
 import { trainProgram } from './programs.ts';
 import { openProgram, trainerOn } from './run-program.ts';
+import { optionsAsWritten, twoWords } from './trial.ts';
 import type { LmBatch, PromptTable, StepResult } from './types.ts';
 
-/** As it is written an LM opens faster; where activations are rounded, all has to round as what trains does. */
-const optionsFor = ({ model, graphDirectory: directory }: Inspected) =>
-  ({ threads: 1, device: 'cpu', prepack: false, optimize: model.graph.nodes.some(rounds), directory }) as const;
-const candidates: Candidates = {
-  ...{ count: 2, width: 1, names: [] },
-  ids: Int32Array.of(0, 1),
-  weights: Float32Array.of(1, 1),
-};
 /** Largest difference of a loss from that of the whole text, relative to it: rounding is far below. */
 const tolerance = 1e-3;
 /** A text that both rows begin with, and what each goes on with. */
@@ -61,7 +53,7 @@ async function disagreement(lm: Inspected, id: string): Promise<string | null> {
 }
 
 async function prefixOf(lm: Inspected): Promise<PromptTable> {
-  const session = await openCached(lm, optionsFor(lm));
+  const session = await openCached(lm, optionsAsWritten(lm));
   try {
     const values = await keysAndValues(session, shared, lm.embedding.width);
     return { rows: shared.length, width: values.length / shared.length, values };
@@ -73,8 +65,8 @@ async function prefixOf(lm: Inspected): Promise<PromptTable> {
 /** Loss and gradient of the table: a prefix, or pseudo tokens that no row has. */
 async function step(lm: Inspected, texts: number[][], prefix: PromptTable | null): Promise<StepResult> {
   const place = prefix === null ? 'embeddings' : 'past';
-  const program = placing(lm, () => trainProgram({ ...lm, redundant: undefined }, candidates, place));
-  const trainer = trainerOn(await openProgram(program, optionsFor(lm)));
+  const program = placing(lm, () => trainProgram({ ...lm, redundant: undefined }, twoWords, place));
+  const trainer = trainerOn(await openProgram(program, optionsAsWritten(lm)));
   const { width } = lm.embedding;
   try {
     const table = prefix ?? { rows: 1, width, values: new Float32Array(width) };
