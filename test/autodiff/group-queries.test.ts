@@ -6,18 +6,19 @@ import { appendGradient } from '../../src/autodiff/gradient.ts';
 import { groupQueries } from '../../src/autodiff/group-queries.ts';
 import { prune } from '../../src/autodiff/prune.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
-import { symbol } from '../../src/onnx/dim.ts';
-import { createSession, type Feed } from '../../src/onnx/session.ts';
+import { type Dim, symbol } from '../../src/onnx/dim.ts';
+import type { Feed } from '../../src/onnx/session.ts';
 import { typeOf } from '../../src/onnx/types.ts';
 import { inferNode } from '../../src/ops/registry.ts';
+import { runGraph } from '../support/run-graph.ts';
 
 const [rows, queries, keys] = [symbol('rows'), symbol('queries'), symbol('keys')];
-const inputs = {
+const inputs: Record<string, { shape: Dim[]; dims: number[] }> = {
   q: { shape: [rows, 6, queries, 4], dims: [2, 6, 3, 4] },
   k: { shape: [rows, 2, keys, 4], dims: [2, 2, 5, 4] },
   v: { shape: [rows, 2, keys, 4], dims: [2, 2, 5, 4] },
 };
-const names = Object.keys(inputs) as (keyof typeof inputs)[];
+const names = Object.keys(inputs);
 
 /** [B, K, S, D] as exporters repeat it. */
 function repeat(b: GraphBuilder, x: string, groups: number): string {
@@ -29,7 +30,7 @@ function repeat(b: GraphBuilder, x: string, groups: number): string {
 /** Attention with keys as rows and scaled, values, and the gradients of all. */
 async function attend(rewrite: boolean, groups = 3) {
   const b = createBuilder(emptyGraph('g'), inferNode);
-  for (const name of names) b.input(name, typeOf('float32', inputs[name].shape));
+  for (const name of names) b.input(name, typeOf('float32', inputs[name]!.shape));
   const scaled = b.op('Mul', [repeat(b, 'k', groups), b.constant('float32', 0.5)]);
   const attributes = { transA: 0, transB: 1, alpha: { float: 1 } };
   const scores = b.op('FusedMatMul', ['q', scaled], attributes, { domain: 'com.microsoft' });
@@ -44,20 +45,15 @@ async function attend(rewrite: boolean, groups = 3) {
   for (const name of gradients.values()) b.output(name);
   prune(b.graph);
   checkGraph(b.graph, 'test');
-  const opsets = new Map([
-    ['', 21],
-    ['com.microsoft', 1],
-  ]);
-  const model = { irVersion: 10, producer: '', opsets, graph: b.graph, functions: [] };
-  const session = await createSession(model, { threads: 1, device: 'cpu' });
-  const results = await session.run(Object.fromEntries(names.map((name, k) => [name, feedOf(inputs[name].dims, k)])));
-  await session.close();
+  const results = await runGraph(b.graph, feedOf);
   return { forward, results: [y, ...names.map((name) => gradients.get(name)!)].map((name) => results[name]!) };
 }
 
-function feedOf(dims: number[], k: number): Feed {
+function feedOf(name: string): Feed {
+  const { dims } = inputs[name]!;
   const count = dims.reduce((product, dim) => product * dim, 1);
-  return { dtype: 'float32', dims, data: Float32Array.from({ length: count }, (_, i) => Math.sin(1.7 * i + k)) };
+  const data = Float32Array.from({ length: count }, (_, i) => Math.sin(1.7 * i + names.indexOf(name)));
+  return { dtype: 'float32', dims, data };
 }
 
 test('queries that share keys are rows of one product', async () => {
@@ -75,7 +71,7 @@ test('queries that share keys are rows of one product', async () => {
 
 test('a tensor that is stretched along another axis stays', () => {
   const b = createBuilder(emptyGraph('g'), inferNode);
-  for (const name of names) b.input(name, typeOf('float32', inputs[name].shape));
+  for (const name of names) b.input(name, typeOf('float32', inputs[name]!.shape));
   b.input('one', typeOf('float32', [rows, 1, keys, 4]));
   const single = b.op('Unsqueeze', ['one', b.constant('int64', [2])]);
   const wide = b.op('Expand', [single, b.constant('int64', [1, 2, 3, 1, 1])]);

@@ -5,9 +5,9 @@ import { joinReshapes } from '../../src/autodiff/join-reshapes.ts';
 import { prune } from '../../src/autodiff/prune.ts';
 import { createBuilder, emptyGraph } from '../../src/onnx/builder.ts';
 import { symbol } from '../../src/onnx/dim.ts';
-import { createSession } from '../../src/onnx/session.ts';
 import { typeOf } from '../../src/onnx/types.ts';
 import { inferNode } from '../../src/ops/registry.ts';
+import { runGraph } from '../support/run-graph.ts';
 
 /** Reshapes x [n, 6] to these shapes in turn; the reshapes that are left, and the result's dims and values. */
 async function chain(...shapes: number[][]) {
@@ -17,11 +17,8 @@ async function chain(...shapes: number[][]) {
   joinReshapes(b);
   b.graph.outputs = [{ name: y, dtype: 'float32', shape: b.shape(y) }];
   prune(b.graph);
-  const model = { irVersion: 10, producer: '', opsets: new Map([['', 21]]), graph: b.graph, functions: [] };
-  const session = await createSession(model, { threads: 1, device: 'cpu', optimize: false });
   const data = Float32Array.from({ length: 24 }, (_, i) => i);
-  const result = (await session.run({ x: { dtype: 'float32', dims: [4, 6], data } }))[y]!;
-  await session.close();
+  const result = (await runGraph(b.graph, () => ({ dtype: 'float32', dims: [4, 6], data })))[y]!;
   assert.deepEqual([...(result.data as Float32Array)], [...data]);
   return { count: b.graph.nodes.length, dims: [...result.dims] };
 }

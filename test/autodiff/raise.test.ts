@@ -7,9 +7,10 @@ import { prune } from '../../src/autodiff/prune.ts';
 import { raiseOps } from '../../src/autodiff/raise/raise.ts';
 import { createBuilder, emptyGraph, type GraphBuilder } from '../../src/onnx/builder.ts';
 import { type Dim, symbol } from '../../src/onnx/dim.ts';
-import { createSession, type Feed } from '../../src/onnx/session.ts';
+import type { Feed } from '../../src/onnx/session.ts';
 import { tensorOf, typeOf } from '../../src/onnx/types.ts';
 import { inferNode } from '../../src/ops/registry.ts';
+import { runGraph } from '../support/run-graph.ts';
 
 type Emit = (b: GraphBuilder) => string;
 
@@ -52,18 +53,7 @@ async function run(emit: Emit, wrt: string[], raise: boolean, blindRows: 'zero' 
   for (const name of gradients.values()) b.output(name);
   prune(b.graph);
   checkGraph(b.graph, 'test');
-  const opsets = new Map([
-    ['', 21],
-    ['com.microsoft', 1],
-  ]);
-  const read = new Set(b.graph.nodes.flatMap((node) => node.inputs));
-  b.graph.inputs = b.graph.inputs.filter(({ name }) => read.has(name));
-  const model = { irVersion: 10, producer: '', opsets, graph: b.graph, functions: [] };
-  const session = await createSession(model, { threads: 1, device: 'cpu' });
-  const feeds: Record<string, Feed> = {};
-  for (const name of session.inputs) feeds[name] = feedOf(name);
-  const results = await session.run(feeds);
-  await session.close();
+  const results = await runGraph(b.graph, feedOf);
   return { ops, results: [y, ...gradients.values()].map((name) => results[name]!.data as Float32Array) };
 }
 

@@ -15,6 +15,7 @@ import { agreesBehind, tryContexts } from '../../src/lm/trial-contexts.ts';
 import type { LmBatch, Scorer, TablePlace, Trainer } from '../../src/lm/types.ts';
 import type { RenderedRow } from '../../src/tasks/types.ts';
 import { readReference, relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
+import { slopeAlongGradient } from '../support/slope.ts';
 
 const megabyte = 2 ** 20;
 
@@ -124,17 +125,7 @@ for (const name of ['gpt2', 'llama']) {
     const { batch: whole, labels, table } = loaded.reference;
     const { trainer, scorer } = await openBoth(loaded);
     const batch = await createContexts(scorer.read!, megabyte).of(whole);
-    const { gradient } = await trainer.step(batch, labels, table);
-    // Along the gradient itself the slope is its length.
-    const size = Math.hypot(...gradient);
-    const lossAt = async (distance: number) => {
-      const values = table.values.map((value, i) => value + (distance * gradient[i]!) / size);
-      const { losses } = await trainer.step(batch, labels, { ...table, values });
-      return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
-    };
-    const h = 0.02;
-    const slope =
-      (8 * ((await lossAt(h)) - (await lossAt(-h))) - ((await lossAt(2 * h)) - (await lossAt(-2 * h)))) / (12 * h);
+    const { slope, size } = await slopeAlongGradient(trainer, batch, labels, table);
     assert.ok(Math.abs(slope - size) / size < 1e-3, `slope ${slope}, gradient ${size}`);
     await trainer.close();
     await scorer.close();

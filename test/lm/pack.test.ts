@@ -11,6 +11,7 @@ import { batchFeeds, openProgram, trainerOn } from '../../src/lm/run-program.ts'
 import { tryTraining } from '../../src/lm/trial.ts';
 import type { LmBatch, PromptTable } from '../../src/lm/types.ts';
 import { relativeError, vocabularyCandidates } from '../../src/tuning/reference.ts';
+import { slopeAlongGradient } from '../support/slope.ts';
 
 function load(name: string): Inspected {
   return inspectDirectory(fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url)));
@@ -75,16 +76,7 @@ test('gpt2: the gradient of a packed step is the slope of its loss', async () =>
   const options = { threads: 1, device: 'cpu' as const, directory: lm.graphDirectory };
   const trainer = trainerOn(await openProgram(trainProgram(lm, vocabularyCandidates(lm.vocabularySize)), options));
   const [batch, table, labels] = [sharingBatch(), tableFor(lm), BigInt64Array.of(3n, 4n, 5n)];
-  const { gradient } = await trainer.step(batch, labels, table);
-  // Along the gradient itself the slope is its length.
-  const size = Math.hypot(...gradient);
-  const lossAt = async (distance: number) => {
-    const values = table.values.map((value, i) => value + (distance * gradient[i]!) / size);
-    const { losses } = await trainer.step(batch, labels, { ...table, values });
-    return losses.reduce((sum, loss) => sum + loss, 0) / losses.length;
-  };
-  const distance = 0.02;
-  const slope = ((await lossAt(distance)) - (await lossAt(-distance))) / (2 * distance);
+  const { slope, size } = await slopeAlongGradient(trainer, batch, labels, table);
   await trainer.close();
   assert.ok(Math.abs(slope - size) / size < 1e-3, `slope ${slope}, gradient ${size}`);
 });
